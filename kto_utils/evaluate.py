@@ -1,0 +1,296 @@
+"""How good is the model, and how far has it moved? Computed over every possible reply, not sampled. Lesson 07."""
+
+import math
+import random
+from collections.abc import Sequence
+
+import torch
+
+from kto_utils.collator import pad_rows
+from kto_utils.data import tokenize_feedback
+from kto_utils.logprobs import sequence_logps
+from kto_utils.tokenizer import load_tokenizer
+from kto_utils.world import (
+    Question,
+    judge,
+    replies,
+    reworded_questions,
+    trained_questions,
+    untouched_questions,
+)
+
+MAX_NEW_TOKENS = 24  # the longest listed reply has fewer tokens; a longer one is something else anyway
+
+
+def completion_logps(
+    model: torch.nn.Module, prompts: Sequence[str], completions: Sequence[str], tokenizer=None, batch_size: int = 256
+) -> torch.Tensor:
+    """log pi(completion | prompt) of many texts, without gradients.
+
+    Returns:
+        (N,), nats, in the order given.
+
+    Raises:
+        ValueError: lists of different lengths, and what `tokenize_feedback` refuses.
+    """
+    tokenizer = tokenizer or load_tokenizer()
+    rows = [
+        tokenize_feedback({"prompt": prompt, "completion": completion, "label": True}, tokenizer)
+        for prompt, completion in zip(prompts, completions, strict=True)
+    ]
+    parts = []
+    for start in range(0, len(rows), batch_size):
+        batch = pad_rows(rows[start : start + batch_size], tokenizer.pad_token_id)
+        with torch.no_grad():
+            parts.append(sequence_logps(model, batch))
+    return torch.cat(parts)
+
+
+def reply_logps(model: torch.nn.Module, questions: Sequence[Question], tokenizer=None) -> torch.Tensor:
+    """log pi of every listed reply to every question.
+
+    Returns:
+        (len(questions), 48), nats, columns in the order of `world.replies`. The probabilities of a row add
+        up to at most 1; what is missing lies on texts that are not listed.
+
+    Raises:
+        ValueError: no questions.
+    """
+    if not questions:
+        raise ValueError("questions is empty; pass e.g. world.trained_questions()")
+    listed = [(question.prompt, reply.text) for question in questions for reply in replies(question)]
+    logps = completion_logps(model, [p for p, _ in listed], [c for _, c in listed], tokenizer)
+    return logps.reshape(len(questions), -1)
+
+
+def _log_rest(logps: torch.Tensor) -> torch.Tensor:
+    """log of the probability that is left for "anything else", row by row; -inf where nothing is left."""
+    listed = logps.logsumexp(-1).clamp(max=0.0)  # rounding can carry the sum past 1 by 1e-16
+    return torch.log(-torch.expm1(listed))
+
+
+def rates(model: torch.nn.Module, questions: Sequence[Question] | None = None, tokenizer=None) -> dict[str, float]:
+    """Exact shares of the model's replies, averaged over questions.
+
+    Args:
+        model: the policy.
+        questions: default `world.trained_questions()`.
+
+    Returns:
+        dict with `thumbs_up`, `polite`, `right` and `listed` (probability mass on listed replies), each in
+        [0, 1]. A text that is not listed counts as neither polite nor right.
+    """
+    questions = trained_questions() if questions is None else questions
+    probabilities = reply_logps(model, questions, tokenizer).exp()
+    table = [replies(question) for question in questions]
+
+    def share(of) -> float:
+        chosen = torch.tensor([[of(reply) for reply in row] for row in table])
+        return float((probabilities * chosen).sum(-1).mean())
+
+    return {
+        "thumbs_up": share(lambda reply: reply.thumbs_up),
+        "polite": share(lambda reply: reply.polite),
+        "right": share(lambda reply: reply.right),
+        "listed": float(probabilities.sum(-1).mean()),
+    }
+
+
+def thumbs_up_rate(model: torch.nn.Module, questions: Sequence[Question] | None = None, tokenizer=None) -> float:
+    """The exact probability of a thumbs up, averaged over questions (default: the trained ones)."""
+    return rates(model, questions, tokenizer)["thumbs_up"]
+
+
+def exact_kl(
+    policy: torch.nn.Module,
+    reference: torch.nn.Module,
+    questions: Sequence[Question] | None = None,
+    tokenizer=None,
+) -> float:
+    """KL(policy || reference) over the listed replies plus one outcome "anything else", mean over questions.
+
+    Exact for that coarser description of the reply, and therefore a lower bound of the KL between the two
+    distributions over all texts (data-processing inequality). Where `rates(...)["listed"]` is below 0.99,
+    print `sampled_kl` beside it.
+
+    Returns:
+        Nats, >= 0; infinity where the policy puts mass on something the reference excludes.
+    """
+    questions = trained_questions() if questions is None else questions
+    log_p, log_q = (reply_logps(model, questions, tokenizer) for model in (policy, reference))
+    log_p = torch.cat((log_p, _log_rest(log_p)[:, None]), dim=-1)
+    log_q = torch.cat((log_q, _log_rest(log_q)[:, None]), dim=-1)
+    terms = torch.where(log_p == -math.inf, 0.0, log_p.exp() * (log_p - log_q))
+    return float(terms.sum(-1).mean())
+
+
+def _prompt_ids(prompt: str, tokenizer) -> list[int]:
+    """BOS + the prompt's tokens, as `tokenize_feedback` makes them."""
+    return [tokenizer.bos_token_id, *tokenizer.encode(prompt, add_special_tokens=False, split_special_tokens=True)]
+
+
+def _sample_ids(model: torch.nn.Module, prompts: Sequence[str], tokenizer, seed: int) -> list[list[int]]:
+    """One sampled completion per prompt, as token ids, EOS included where it came in time."""
+    ids = [_prompt_ids(prompt, tokenizer) for prompt in prompts]
+    generator = torch.Generator().manual_seed(seed)
+    completions: list[list[int]] = [[] for _ in ids]
+    by_length: dict[int, list[int]] = {}
+    for i, row in enumerate(ids):
+        by_length.setdefault(len(row), []).append(i)
+    for group in by_length.values():  # prompts of one length need no padding
+        tokens, cache = torch.tensor([ids[i] for i in group]), None
+        open_rows = torch.ones(len(group), dtype=torch.bool)
+        for _ in range(MAX_NEW_TOKENS):
+            with torch.no_grad():
+                out = model(input_ids=tokens, past_key_values=cache, use_cache=True)
+            cache = out.past_key_values
+            probabilities = out.logits[:, -1].double().softmax(-1)
+            tokens = torch.multinomial(probabilities, 1, generator=generator)
+            for i, token, is_open in zip(group, tokens[:, 0].tolist(), open_rows.tolist(), strict=True):
+                if is_open:
+                    completions[i].append(token)
+            open_rows &= tokens[:, 0] != tokenizer.eos_token_id
+            if not open_rows.any():
+                break
+    return completions
+
+
+def sample_replies(
+    model: torch.nn.Module, questions: Sequence[Question], n: int, seed: int, tokenizer=None
+) -> list[list[str]]:
+    """n sampled replies to each question, as texts with the leading blank; cut after 24 tokens.
+
+    Raises:
+        ValueError: n below 1, or no questions.
+    """
+    if n < 1 or not questions:
+        raise ValueError(f"n is {n} and there are {len(questions)} questions; both must be at least 1")
+    tokenizer = tokenizer or load_tokenizer()
+    prompts = [question.prompt for question in questions for _ in range(n)]
+    texts = [
+        tokenizer.decode([token for token in ids if token != tokenizer.eos_token_id])
+        for ids in _sample_ids(model, prompts, tokenizer, seed)
+    ]
+    return [texts[i : i + n] for i in range(0, len(texts), n)]
+
+
+def sample(model: torch.nn.Module, question: Question, n: int, seed: int, tokenizer=None) -> list[str]:
+    """n sampled replies to one question, for reading."""
+    return sample_replies(model, [question], n, seed, tokenizer)[0]
+
+
+def sampled_kl(
+    policy: torch.nn.Module,
+    reference: torch.nn.Module,
+    questions: Sequence[Question] | None = None,
+    n: int = 32,
+    seed: int = 0,
+    tokenizer=None,
+) -> tuple[float, float]:
+    """KL(policy || reference) over all texts, estimated from n replies of the policy to each question.
+
+    Replies are cut after 24 tokens, so it is the KL of what is said up to there.
+
+    Returns:
+        (mean, standard error), nats. The questions are fixed: the error is that of the sampling alone.
+
+    Raises:
+        ValueError: n below 2, which gives no standard error.
+    """
+    if n < 2:
+        raise ValueError(f"n is {n}; a standard error needs at least 2 replies to each question")
+    questions = trained_questions() if questions is None else questions
+    tokenizer = tokenizer or load_tokenizer()
+    prompts = [question.prompt for question in questions for _ in range(n)]
+    completions = _sample_ids(policy, prompts, tokenizer, seed)
+    rows = []
+    for prompt, completion in zip(prompts, completions, strict=True):
+        prompt_ids = _prompt_ids(prompt, tokenizer)
+        ids = prompt_ids + completion
+        mask = [0] * len(prompt_ids) + [1] * len(completion)
+        rows.append({"input_ids": ids, "attention_mask": [1] * len(ids), "label_mask": mask})
+    batch = pad_rows(rows, tokenizer.pad_token_id)
+    with torch.no_grad():
+        logratio = sequence_logps(policy, batch) - sequence_logps(reference, batch)
+    per_question = logratio.reshape(len(questions), n)
+    variance_of_mean = per_question.var(-1, unbiased=True) / n
+    return float(per_question.mean()), float(variance_of_mean.sum().sqrt() / len(questions))
+
+
+def least_kl(reference_rates: Sequence[float], target: float) -> float:
+    """The least KL(policy || reference), mean over questions, of any policy whose mean thumbs-up rate is target.
+
+    The best policy tilts all questions by one common factor: odds of thumbs up times exp(t). The t that
+    reaches the target is found by bisection. At target 1 the result is the mean of -ln(rate).
+
+    Args:
+        reference_rates: the reference's exact thumbs-up rate on each question, in (0, 1).
+        target: mean rate wanted; at least the mean of reference_rates, at most 1.
+
+    Returns:
+        Nats.
+
+    Raises:
+        ValueError: rates outside (0, 1), a target outside the range.
+    """
+    p = torch.as_tensor(reference_rates, dtype=torch.float64)
+    if p.numel() == 0 or bool(((p <= 0) | (p >= 1)).any()):
+        raise ValueError("reference_rates must lie strictly between 0 and 1, at least one of them")
+    if not float(p.mean()) - 1e-12 <= target <= 1.0:
+        raise ValueError(f"target is {target}; it must lie between the reference's mean {float(p.mean()):.4f} and 1")
+    if target == 1.0:
+        return float(-p.log().mean())
+    logit = p.log() - (1 - p).log()
+    low, high = 0.0, 60.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if float(torch.sigmoid(logit + middle).mean()) < target else (low, middle)
+    q = torch.sigmoid(logit + high)
+    kl = q * (q.log() - p.log()) + (1 - q) * (torch.log1p(-q) - torch.log1p(-p))
+    return float(torch.where(q == 1.0, -p.log(), kl).mean())
+
+
+def question_rates(model: torch.nn.Module, questions: Sequence[Question] | None = None, tokenizer=None) -> list[float]:
+    """The exact thumbs-up rate on each question (default: the trained ones), for `least_kl`."""
+    questions = trained_questions() if questions is None else questions
+    probabilities = reply_logps(model, questions, tokenizer).exp()
+    good = torch.tensor([[reply.thumbs_up for reply in replies(question)] for question in questions])
+    return (probabilities * good).sum(-1).tolist()
+
+
+def report(model: torch.nn.Module, tokenizer=None) -> list[dict]:
+    """One row for each of the three sets of questions: its name and the exact `rates` on it."""
+    sets = (
+        ("trained", trained_questions()),
+        ("new wording", reworded_questions()),
+        ("untouched facts", untouched_questions()),
+    )
+    return [{"questions": name} | rates(model, questions, tokenizer) for name, questions in sets]
+
+
+def collect_feedback(
+    model: torch.nn.Module,
+    questions: Sequence[Question],
+    n: int,
+    seed: int,
+    tokenizer=None,
+    **judge_options,
+) -> list[dict]:
+    """Feedback rows as users would give them: n sampled replies to each question, each judged once.
+
+    Args:
+        model, questions, n, seed: as `sample_replies`; the seed also orders the rows and draws noise.
+        judge_options: `noise` and `taste` of `world.judge`.
+
+    Returns:
+        len(questions) * n rows (prompt, completion, label), shuffled; replies that say nothing are left out.
+    """
+    rng = random.Random(seed)
+    rows = [
+        {"prompt": question.prompt, "completion": text, "label": judge(question, text, rng=rng, **judge_options)}
+        for question, texts in zip(questions, sample_replies(model, questions, n, seed, tokenizer), strict=True)
+        for text in texts
+        if text.strip()
+    ]
+    rng.shuffle(rows)
+    return rows

@@ -1,0 +1,97 @@
+"""Runs lessons from fresh kernels without a display: used by `course.py run` and by the build."""
+
+import contextlib
+import os
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import psutil
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from tqdm import tqdm
+
+CELL_TIMEOUT = 120  # seconds; nbclient can wait for ever without one
+
+
+@dataclass
+class LessonRun:
+    """What one lesson did. `failure` is None, or names the failing cell and its error."""
+
+    name: str
+    seconds: float
+    peak_mb: float
+    figures: int
+    failure: str | None
+
+
+class _PeakMemory(threading.Thread):
+    """Largest resident memory of this process's descendants, looked at five times a second."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.peak, self.stopped = 0, threading.Event()
+
+    def run(self):
+        me = psutil.Process()
+        while not self.stopped.wait(0.2):
+            total = 0
+            for child in me.children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    total += child.memory_info().rss
+            self.peak = max(self.peak, total)
+
+
+def execute(notebook, folder: Path, name: str) -> LessonRun:
+    """Executes a notebook in place, its kernel started in folder.
+
+    Returns:
+        A LessonRun; an error in a cell is reported there, not raised.
+    """
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_TIMEOUT,
+        kernel_name="python3",
+        coalesce_streams=True,
+        record_timing=False,
+        resources={"metadata": {"path": str(folder)}},
+    )
+    memory, failure, start = _PeakMemory(), None, time.perf_counter()
+    memory.start()
+    try:
+        client.execute()
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        done = sum(1 for c in notebook.cells if c.cell_type == "code" and c.get("execution_count"))
+        failure = f"code cell {done}: {str(error).strip().splitlines()[-1]}"
+    finally:
+        memory.stopped.set()
+        memory.join()
+    pictures = sum(
+        "image/png" in output.get("data", {})
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+    )
+    return LessonRun(name, time.perf_counter() - start, memory.peak / 2**20, pictures, failure)
+
+
+def run_lessons(paths: list[Path]) -> int:
+    """Runs lessons one after the other, prints a table, and returns an exit status: 0 if all went well.
+
+    Figures go to a temporary folder, the notebooks on disk are left as they are.
+    """
+    runs = []
+    with tempfile.TemporaryDirectory() as figures:
+        os.environ["KTO_FIGURES"] = figures
+        for path in tqdm(paths, desc="lessons", unit="lesson"):
+            runs.append(execute(nbformat.read(path, as_version=4), path.parent, path.stem))
+    print(f"{'lesson':<24} {'seconds':>8} {'peak MB':>8} {'figures':>8}  result")
+    for run in runs:
+        print(
+            f"{run.name:<24} {run.seconds:>8.1f} {run.peak_mb:>8.0f} {run.figures:>8}  "
+            f"{'ok' if run.failure is None else run.failure}"
+        )
+    return int(any(run.failure for run in runs))

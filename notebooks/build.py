@@ -1,0 +1,213 @@
+"""Builds the lessons: notebooks/src/NN_topic.py (what you edit) -> notebooks/NN_topic.ipynb (executed).
+
+    python notebooks/build.py             builds what is out of date
+    python notebooks/build.py 03 05       builds these lessons, in date or not
+    python notebooks/build.py --all       builds everything
+    python notebooks/build.py --check     builds nothing, names what is out of date, exit status 1 if any
+
+In a source, {{seconds}} stands for the lesson's measured running time and {{minutes}} for its reading time.
+Besides the notebooks the build writes notebooks/timings.json, the course map in README.md and the gallery
+figures/README.md.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+
+NOTEBOOKS = Path(__file__).resolve().parent
+ROOT = NOTEBOOKS.parent
+SOURCES = NOTEBOOKS / "src"
+TIMINGS = NOTEBOOKS / "timings.json"
+sys.path.insert(0, str(ROOT))
+
+WORDS_A_MINUTE = 130  # a technical text, read with attention
+SECONDS_A_CODE_LINE = 5
+MAP_START, MAP_END = "<!-- course map: written by notebooks/build.py -->", "<!-- end of course map -->"
+
+
+def source_paths() -> list[Path]:
+    return sorted(SOURCES.glob("[0-9][0-9]_*.py"))
+
+
+def notebook_path(source: Path) -> Path:
+    return NOTEBOOKS / f"{source.stem}.ipynb"
+
+
+def load_timings() -> dict[str, int]:
+    return json.loads(TIMINGS.read_text(encoding="utf-8")) if TIMINGS.exists() else {}
+
+
+def reading_minutes(cells) -> int:
+    """Minutes to read a lesson, from its length: words of prose plus time for each line of code."""
+    words = sum(len(c.source.split()) for c in cells if c.cell_type == "markdown")
+    lines = sum(sum(bool(line.strip()) for line in c.source.splitlines()) for c in cells if c.cell_type == "code")
+    return max(5, round((words / WORDS_A_MINUTE + lines * SECONDS_A_CODE_LINE / 60) / 5) * 5)
+
+
+def read_source(source: Path, seconds: int | None):
+    """The notebook that a source describes, without outputs. Cell ids depend on the text alone."""
+    notebook = jupytext.read(source, fmt="py:percent")
+    minutes = reading_minutes(notebook.cells)
+    seen: dict[str, int] = {}
+    for cell in notebook.cells:
+        cell.metadata = nbformat.from_dict({"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {})
+        cell.source = cell.source.replace("{{seconds}}", "?" if seconds is None else str(seconds))
+        cell.source = cell.source.replace("{{minutes}}", str(minutes))
+        digest = hashlib.sha256(f"{cell.cell_type}{cell.source}".encode()).hexdigest()[:12]
+        seen[digest] = seen.get(digest, 0) + 1
+        cell["id"] = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"},
+        }
+    )
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return notebook
+
+
+def in_step(source: Path, timings: dict[str, int]) -> bool:
+    """Whether the committed notebook has the same cells (kind, text, tags) as its source, all of them run."""
+    target = notebook_path(source)
+    if not target.exists():
+        return False
+    wanted = read_source(source, timings.get(source.stem))
+    stored = nbformat.read(target, as_version=4)
+
+    def essence(notebook):
+        return [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in notebook.cells]
+
+    return essence(wanted) == essence(stored)
+
+
+def add_alt_texts(notebook) -> None:
+    """Gives every published figure in the outputs its alt text, where JupyterLab and the HTML export read it."""
+    from kto_utils.plotting import figures_folder
+
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        names = re.findall(r"save_figure\(\s*\w+,\s*\"(\w+)\"", cell.source)
+        images = [output for output in cell.outputs if "image/png" in output.get("data", {})]
+        for name, output in zip(names, images, strict=False):
+            alt = (figures_folder() / f"{name}.txt").read_text(encoding="utf-8").strip()
+            output.setdefault("metadata", {})["image/png"] = {"alt": alt}
+
+
+def clean(notebook) -> None:
+    """Drops what changes from run to run and means nothing: widget models, interpreter version, addresses."""
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata.language_info = nbformat.from_dict(
+        {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"}
+    )
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+
+
+def build(source: Path, timings: dict[str, int]) -> str | None:
+    """Executes one lesson and writes its notebook; returns a failure, or None."""
+    from kto_utils.runner import execute
+
+    notebook = read_source(source, timings.get(source.stem))
+    run = execute(notebook, NOTEBOOKS, source.stem)
+    if run.failure:
+        return run.failure
+    seconds, known = max(1, round(run.seconds)), timings.get(source.stem)
+    # Times are noisy: a known one stays unless the new one is clearly different.
+    if known is None or abs(seconds - known) > max(3, 0.5 * known):
+        timings[source.stem] = seconds
+        for cell, fresh in zip(notebook.cells, read_source(source, seconds).cells, strict=True):
+            cell.source, cell["id"] = fresh.source, fresh["id"]
+    add_alt_texts(notebook)
+    clean(notebook)
+    nbformat.validate(notebook)
+    nbformat.write(notebook, notebook_path(source))
+    TIMINGS.write_text(json.dumps(dict(sorted(timings.items())), indent=2) + "\n", encoding="utf-8")
+    return None
+
+
+def course_map(timings: dict[str, int]) -> str:
+    """The table of lessons for the README: title, promise, minutes to read, seconds to run."""
+    rows = ["| lesson | what you do there | minutes | seconds to run |", "|---|---|---|---|"]
+    for source in source_paths():
+        cells = read_source(source, timings.get(source.stem)).cells
+        title, promise = (line.strip("# *") for line in cells[0].source.strip().splitlines() if line.strip())
+        rows.append(
+            f"| [{title}](notebooks/{source.stem}.ipynb) | {promise} | {reading_minutes(cells)} | "
+            f"{timings.get(source.stem, '?')} |"
+        )
+    return "\n".join(rows)
+
+
+def with_course_map(readme: str, timings: dict[str, int]) -> str:
+    head, rest = readme.split(MAP_START)
+    return f"{head}{MAP_START}\n{course_map(timings)}\n{MAP_END}{rest.split(MAP_END)[1]}"
+
+
+def gallery() -> str:
+    """figures/README.md: every published figure with its alt text."""
+    parts = ["# Figures\n\nEvery figure that the lessons publish, with its alt text. Written by `notebooks/build.py`.\n"]
+    for text in sorted((ROOT / "figures").glob("*.txt")):
+        alt = text.read_text(encoding="utf-8").strip()
+        parts.append(f"## {text.stem}\n\n![{alt}]({text.stem}.png)\n\n{alt}\n")
+    return "\n".join(parts)
+
+
+def write_pages(timings: dict[str, int]) -> None:
+    readme = ROOT / "README.md"
+    readme.write_text(with_course_map(readme.read_text(encoding="utf-8"), timings), encoding="utf-8")
+    (ROOT / "figures" / "README.md").write_text(gallery(), encoding="utf-8")
+
+
+def out_of_date(timings: dict[str, int]) -> list[str]:
+    """Names of all built files that do not match what they are built from."""
+    sources = source_paths()
+    stale = [notebook_path(source).name for source in sources if not in_step(source, timings)]
+    built = {path.name for path in NOTEBOOKS.glob("*.ipynb")}
+    stale += sorted(f"{name} (has no source)" for name in built - {notebook_path(source).name for source in sources})
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    if with_course_map(readme, timings) != readme:
+        stale.append("README.md (course map)")
+    page = ROOT / "figures" / "README.md"
+    if not page.exists() or page.read_text(encoding="utf-8") != gallery():
+        stale.append("figures/README.md")
+    return stale
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Build the lessons from notebooks/src.")
+    parser.add_argument("lessons", nargs="*", help="numbers or names, e.g. 03 05_get_probs")
+    parser.add_argument("--all", action="store_true", help="build every lesson")
+    parser.add_argument("--check", action="store_true", help="name what is out of date, build nothing")
+    options = parser.parse_args()
+    timings = load_timings()
+    if options.check:
+        stale = out_of_date(timings)
+        print("\n".join(f"out of date: {name}" for name in stale) or "everything is in step")
+        return int(bool(stale))
+    sources = source_paths()
+    if options.lessons:
+        chosen = [s for s in sources if any(s.stem.startswith(wanted) for wanted in options.lessons)]
+        if not chosen:
+            parser.error(f"no lesson matches {options.lessons}; there are {[s.stem for s in sources]}")
+    else:
+        chosen = [s for s in sources if options.all or not in_step(s, timings)]
+    status = 0
+    for source in chosen:
+        failure = build(source, timings)
+        print(f"{source.stem}: {failure or 'built'}", flush=True)
+        status |= failure is not None
+    write_pages(timings)
+    return int(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
