@@ -49,27 +49,36 @@ def pad_rows(rows: Sequence[Mapping], pad_id: int, max_length: int | None = None
     Args:
         rows: dicts of `FIELDS`, each a list of ints.
         pad_id: the token put into input_ids; both masks get 0.
-        max_length: in tokens; None keeps all.
+        max_length: in tokens, at least 1; None keeps all.
 
     Returns:
         dict of `FIELDS`, int64 tensors of shape (B, T).
 
     Raises:
-        ValueError: no rows, or a row of which no completion token is left.
+        ValueError: no rows; max_length below 1; a row whose fields differ in length, or of which no
+            completion token is left.
     """
     if not rows:
         raise ValueError("no rows to pad; a batch needs at least one")
+    if max_length is not None and max_length < 1:
+        raise ValueError(f"max_length is {max_length}; it must be at least 1, or None to keep all tokens")
+    for number, row in enumerate(rows):
+        lengths = {field: len(row[field]) for field in FIELDS}
+        if len(set(lengths.values())) > 1:  # padding would hide it: a short mask would lose its EOS unnoticed
+            raise ValueError(f"row {number}: {lengths}; the fields of a row must have one length")
     rows = [{field: list(row[field])[:max_length] for field in FIELDS} for row in rows]
     for number, row in enumerate(rows):
         if not any(row["label_mask"]):
             raise ValueError(
-                f"row {number}: no token of its completion is left (max_length {max_length}); raise max_length or "
-                "drop the row"
+                f"row {number}: no token of its completion is left (max_length {max_length}); raise "
+                "max_length or drop the row"
             )
     longest = max(len(row["input_ids"]) for row in rows)
     filler = {"input_ids": pad_id, "attention_mask": 0, "label_mask": 0}
     return {
-        field: torch.tensor([row[field] + [filler[field]] * (longest - len(row[field])) for row in rows])
+        field: torch.tensor(
+            [row[field] + [filler[field]] * (longest - len(row[field])) for row in rows], dtype=torch.int64
+        )
         for field in FIELDS
     }
 
@@ -87,7 +96,8 @@ class KTOPaddingCollator:
     for the mismatched rows. Padding stands on the right and is 0 in both masks, so pad may equal eos.
 
     Raises:
-        ValueError: no pad token; fewer than two examples; no token of a completion left.
+        ValueError: no pad token; fewer than two examples; fields of different length; max_length below 1; no
+            token of a completion left.
         KeyError: an example lacks a field.
         TypeError: a label that is no bool.
     """
@@ -102,7 +112,9 @@ class KTOPaddingCollator:
         for number, example in enumerate(examples):
             missing = [field for field in (*FIELDS, "label") if field not in example]
             if missing:
-                raise KeyError(f"example {number} has no {', '.join(missing)}; use data.tokenize_feedback first")
+                raise KeyError(
+                    f"example {number} has no {', '.join(missing)}; use data.tokenize_feedback first"
+                )
             if not isinstance(example["label"], bool):
                 raise TypeError(f"example {number}: label is {example['label']!r}; it must be True or False")
         batch = pad_rows(examples, self.pad_id, self.max_length)

@@ -1,7 +1,7 @@
 """Feedback rows: from one dict with a thumb to token ids with a mask. Derived in lesson 03.
 
-A feedback row is a dict with `prompt` (str), `completion` (non-empty str) and `label` (bool, True = thumbs up).
-A pair is a dict with `prompt`, `chosen` and `rejected`. Torch is not needed here.
+A feedback row is a dict with `prompt` (str), `completion` (non-empty str) and `label` (bool, True = thumbs
+up). A pair is a dict with `prompt`, `chosen` and `rejected`. Torch is not needed here.
 """
 
 import json
@@ -53,7 +53,9 @@ def check_row(row: Mapping) -> None:
     if "label" not in row:
         raise KeyError(f"the row has no field 'label'; it has {sorted(row)}")
     if not isinstance(row["label"], bool):
-        raise TypeError(f"label is {row['label']!r} ({type(row['label']).__name__}); it must be True or False")
+        raise TypeError(
+            f"label is {row['label']!r} ({type(row['label']).__name__}); it must be True or False"
+        )
 
 
 def _common_prefix(a: list[int], b: list[int]) -> int:
@@ -82,12 +84,14 @@ def tokenize_feedback(row: Mapping, tokenizer, max_length: int | None = None) ->
         T ints) and label (bool).
 
     Raises:
-        KeyError, TypeError, ValueError: as `check_row`; the tokenizer has no bos or eos; no token of the
-            completion is left after truncation (such a row would only add the constant weight / 2 to the loss).
+        KeyError, TypeError, ValueError: as `check_row`; max_length below 1; the tokenizer has no bos or eos;
+            no token of the completion is left after truncation (such a row would add a constant to the loss).
 
     Lesson 03 derives it; text such as "<eos>" inside a row stays text and never becomes a special token.
     """
     check_row(row)
+    if max_length is not None and max_length < 1:
+        raise ValueError(f"max_length is {max_length}; it must be at least 1, or None to keep all tokens")
     for kind in ("bos", "eos"):
         if getattr(tokenizer, f"{kind}_token_id", None) is None:
             raise ValueError(f"the tokenizer has no {kind} token; set tokenizer.{kind}_token first")

@@ -1,4 +1,4 @@
-"""How good is the model, and how far has it moved? Computed over every possible reply, not sampled. Lesson 07."""
+"""How good is the model, how far has it moved? Computed over every possible reply, not sampled. Lesson 07."""
 
 import math
 import random
@@ -23,7 +23,11 @@ MAX_NEW_TOKENS = 24  # the longest listed reply has fewer tokens; a longer one i
 
 
 def completion_logps(
-    model: torch.nn.Module, prompts: Sequence[str], completions: Sequence[str], tokenizer=None, batch_size: int = 256
+    model: torch.nn.Module,
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    tokenizer=None,
+    batch_size: int = 256,
 ) -> torch.Tensor:
     """log pi(completion | prompt) of many texts, without gradients.
 
@@ -31,8 +35,10 @@ def completion_logps(
         (N,), nats, in the order given.
 
     Raises:
-        ValueError: lists of different lengths, and what `tokenize_feedback` refuses.
+        ValueError: no texts, lists of different lengths, and what `tokenize_feedback` refuses.
     """
+    if not prompts:
+        raise ValueError("prompts is empty; there is no text to score")
     tokenizer = tokenizer or load_tokenizer()
     rows = [
         tokenize_feedback({"prompt": prompt, "completion": completion, "label": True}, tokenizer)
@@ -69,7 +75,9 @@ def _log_rest(logps: torch.Tensor) -> torch.Tensor:
     return torch.log(-torch.expm1(listed))
 
 
-def rates(model: torch.nn.Module, questions: Sequence[Question] | None = None, tokenizer=None) -> dict[str, float]:
+def rates(
+    model: torch.nn.Module, questions: Sequence[Question] | None = None, tokenizer=None
+) -> dict[str, float]:
     """Exact shares of the model's replies, averaged over questions.
 
     Args:
@@ -78,7 +86,8 @@ def rates(model: torch.nn.Module, questions: Sequence[Question] | None = None, t
 
     Returns:
         dict with `thumbs_up`, `polite`, `right` and `listed` (probability mass on listed replies), each in
-        [0, 1]. A text that is not listed counts as neither polite nor right.
+        [0, 1]. A text that is not listed counts as neither polite nor right. Of each listed text the
+        tokenizer's own spelling is counted; the same text in other tokens is left in the rest.
     """
     questions = trained_questions() if questions is None else questions
     probabilities = reply_logps(model, questions, tokenizer).exp()
@@ -96,7 +105,9 @@ def rates(model: torch.nn.Module, questions: Sequence[Question] | None = None, t
     }
 
 
-def thumbs_up_rate(model: torch.nn.Module, questions: Sequence[Question] | None = None, tokenizer=None) -> float:
+def thumbs_up_rate(
+    model: torch.nn.Module, questions: Sequence[Question] | None = None, tokenizer=None
+) -> float:
     """The exact probability of a thumbs up, averaged over questions (default: the trained ones)."""
     return rates(model, questions, tokenizer)["thumbs_up"]
 
@@ -126,7 +137,10 @@ def exact_kl(
 
 def _prompt_ids(prompt: str, tokenizer) -> list[int]:
     """BOS + the prompt's tokens, as `tokenize_feedback` makes them."""
-    return [tokenizer.bos_token_id, *tokenizer.encode(prompt, add_special_tokens=False, split_special_tokens=True)]
+    return [
+        tokenizer.bos_token_id,
+        *tokenizer.encode(prompt, add_special_tokens=False, split_special_tokens=True),
+    ]
 
 
 def _sample_ids(model: torch.nn.Module, prompts: Sequence[str], tokenizer, seed: int) -> list[list[int]]:
@@ -218,7 +232,7 @@ def sampled_kl(
 
 
 def least_kl(reference_rates: Sequence[float], target: float) -> float:
-    """The least KL(policy || reference), mean over questions, of any policy whose mean thumbs-up rate is target.
+    """The least KL(policy || reference), mean over questions, of any policy with this mean thumbs-up rate.
 
     The best policy tilts all questions by one common factor: odds of thumbs up times exp(t). The t that
     reaches the target is found by bisection. At target 1 the result is the mean of -ln(rate).
@@ -237,20 +251,26 @@ def least_kl(reference_rates: Sequence[float], target: float) -> float:
     if p.numel() == 0 or bool(((p <= 0) | (p >= 1)).any()):
         raise ValueError("reference_rates must lie strictly between 0 and 1, at least one of them")
     if not float(p.mean()) - 1e-12 <= target <= 1.0:
-        raise ValueError(f"target is {target}; it must lie between the reference's mean {float(p.mean()):.4f} and 1")
+        raise ValueError(
+            f"target is {target}; it must lie between the reference's mean {float(p.mean()):.4f} and 1"
+        )
     if target == 1.0:
         return float(-p.log().mean())
     logit = p.log() - (1 - p).log()
-    low, high = 0.0, 60.0
+    low, high = 0.0, 1.0
+    while float(torch.sigmoid(logit + high).mean()) < target and high < 1e4:
+        high *= 2.0
     for _ in range(200):
         middle = (low + high) / 2
         low, high = (middle, high) if float(torch.sigmoid(logit + middle).mean()) < target else (low, middle)
-    q = torch.sigmoid(logit + high)
-    kl = q * (q.log() - p.log()) + (1 - q) * (torch.log1p(-q) - torch.log1p(-p))
-    return float(torch.where(q == 1.0, -p.log(), kl).mean())
+    # KL of a tilt: E[t * thumbs up] - ln E_reference[exp(t * thumbs up)]
+    log_normaliser = torch.logaddexp(torch.log1p(-p), p.log() + high)
+    return float((high * torch.sigmoid(logit + high) - log_normaliser).mean().clamp(min=0.0))
 
 
-def question_rates(model: torch.nn.Module, questions: Sequence[Question] | None = None, tokenizer=None) -> list[float]:
+def question_rates(
+    model: torch.nn.Module, questions: Sequence[Question] | None = None, tokenizer=None
+) -> list[float]:
     """The exact thumbs-up rate on each question (default: the trained ones), for `least_kl`."""
     questions = trained_questions() if questions is None else questions
     probabilities = reply_logps(model, questions, tokenizer).exp()
@@ -287,8 +307,14 @@ def collect_feedback(
     """
     rng = random.Random(seed)
     rows = [
-        {"prompt": question.prompt, "completion": text, "label": judge(question, text, rng=rng, **judge_options)}
-        for question, texts in zip(questions, sample_replies(model, questions, n, seed, tokenizer), strict=True)
+        {
+            "prompt": question.prompt,
+            "completion": text,
+            "label": judge(question, text, rng=rng, **judge_options),
+        }
+        for question, texts in zip(
+            questions, sample_replies(model, questions, n, seed, tokenizer), strict=True
+        )
         for text in texts
         if text.strip()
     ]

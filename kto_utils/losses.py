@@ -23,9 +23,10 @@ def _check_logps(**named: torch.Tensor) -> None:
             raise ValueError(f"{name} is empty; a batch needs at least one row")
         if not tensor.is_floating_point():
             raise TypeError(f"{name} is {tensor.dtype}; log-probabilities are floating point")
-        if torch.isnan(tensor).any():
-            row = int(torch.isnan(tensor).nonzero()[0])
-            raise ValueError(f"{name} is NaN in row {row}; look at the model's logits for that row")
+        if not torch.isfinite(tensor).all():
+            row = int((~torch.isfinite(tensor)).nonzero()[0])
+            found = "NaN" if torch.isnan(tensor[row]) else "infinite"
+            raise ValueError(f"{name} is {found} in row {row}; look at the model's logits for that row")
 
 
 def _check_positive(name: str, number: float, zero_allowed: bool = False) -> None:
@@ -47,7 +48,7 @@ def reference_point(policy_kl_logps: torch.Tensor, reference_kl_logps: torch.Ten
         A scalar tensor, nats (beta is not in it), >= 0.
 
     Raises:
-        ValueError: shapes that differ, an empty batch, NaN.
+        ValueError: shapes that differ, an empty batch, NaN or infinity.
 
     Lesson 06; paper v1, section 4.1. Its mean is not the true KL: see lesson 06.
     """
@@ -81,7 +82,8 @@ def kto_loss(
 
     Raises:
         TypeError: label is no bool tensor, log-probabilities that are no floats.
-        ValueError: shapes that differ, NaN, z0 that is no finite scalar, beta not positive, a negative weight.
+        ValueError: shapes that differ, NaN or infinity, z0 that is no finite scalar, beta not positive, a
+            negative weight.
 
     Lesson 06; paper v1, Eq. 7.
     """
@@ -99,8 +101,9 @@ def kto_loss(
     _check_positive("undesirable_weight", undesirable_weight, zero_allowed=True)
 
     logratio = policy_logps - reference_logps
-    sign = torch.where(label, 1.0, -1.0).to(logratio.dtype)
-    weight = torch.where(label, desirable_weight, undesirable_weight).to(logratio.dtype)
+    up = label.to(logratio.dtype)  # so that a weight such as 1.33 is not rounded to float32 on the way
+    sign = 2.0 * up - 1.0
+    weight = desirable_weight * up + undesirable_weight * (1.0 - up)
     # 1 - sigmoid(u) = sigmoid(-u), but the left side rounds to exactly 0 from u = 17 on in float32.
     return weight * torch.sigmoid(-sign * beta * (logratio - z0.reshape(())))
 
@@ -123,7 +126,7 @@ def dpo_loss(
         (B,) losses; ln 2 where policy and reference agree.
 
     Raises:
-        ValueError: shapes that differ (a row without a partner), NaN, beta not positive.
+        ValueError: shapes that differ (a row without a partner), NaN or infinity, beta not positive.
 
     Lesson 08; Rafailov et al. 2023, Eq. 7.
     """

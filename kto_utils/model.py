@@ -61,7 +61,7 @@ def tiny_llama(
         eos_token_id=EOS_ID,
         attn_implementation="sdpa",
     )
-    model = LlamaForCausalLM(config).to(dtype)
+    model = _build(config).to(dtype)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -72,12 +72,18 @@ def tiny_llama(
     return model.eval()
 
 
+def _build(config: LlamaConfig) -> LlamaForCausalLM:
+    """The library's model; the weights it draws itself are overwritten, so torch's global random state stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        return LlamaForCausalLM(config)
+
+
 class Float64RotaryEmbedding(torch.nn.Module):
     """The rotary table computed in float64; the library's own is float32 even in a float64 model."""
 
     def __init__(self, config: LlamaConfig):
         super().__init__()
-        head_size = config.hidden_size // config.num_attention_heads
+        head_size = config.head_dim or config.hidden_size // config.num_attention_heads
         steps = torch.arange(0, head_size, 2, dtype=torch.float64) / head_size
         theta = config.rope_parameters["rope_theta"]
         self.register_buffer("inverse_frequency", theta**-steps, persistent=False)
@@ -107,8 +113,9 @@ def to_float64(model: LlamaForCausalLM) -> LlamaForCausalLM:
             if isinstance(child, LlamaRMSNorm):
                 norm = torch.nn.RMSNorm(child.weight.shape, eps=child.variance_epsilon, dtype=torch.float64)
                 norm.weight = child.weight
-                setattr(parent, name, norm)
-    model.model.rotary_emb = Float64RotaryEmbedding(model.config)
+                setattr(parent, name, norm.train(child.training))
+    rotary = Float64RotaryEmbedding(model.config).to(model.device)
+    model.model.rotary_emb = rotary.train(model.training)
     return model
 
 
@@ -134,9 +141,9 @@ def load_model(folder: Path | str) -> LlamaForCausalLM:
             raise FileNotFoundError(f"{folder} holds no {name}; a model folder needs config.json and model.safetensors")
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = LlamaConfig(**settings, attn_implementation="sdpa")
-    model = LlamaForCausalLM(config)
+    model = to_float64(_build(config))  # before loading: a float64 file would be rounded by a float32 model
     model.load_state_dict(load_file(folder / "model.safetensors"))
-    return to_float64(model).eval()
+    return model.eval()
 
 
 def load_reference_model() -> LlamaForCausalLM:

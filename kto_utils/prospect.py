@@ -1,7 +1,8 @@
 """Prospect theory: how people value gains and losses, and how they weigh chances. Derived in lesson 01.
 
 NumPy only, on purpose: lesson 01 opens in a second, without torch.
-Source of every formula: Tversky and Kahneman, "Advances in Prospect Theory" (1992), the theory that KTO cites.
+Source of every formula: Tversky and Kahneman, "Advances in Prospect Theory" (1992), which KTO cites; value is
+their Eq. 5, weight their Eq. 6.
 """
 
 import numpy as np
@@ -62,8 +63,11 @@ def weight(p: ArrayLike, gamma: float = 0.61) -> np.ndarray | float:
     chance = _finite("p", p)
     if np.any((chance < 0.0) | (chance > 1.0)):
         raise ValueError("p must be a probability: every entry between 0 and 1")
-    up, down = chance**gamma, (1.0 - chance) ** gamma
-    weighted = up / (up + down) ** (1.0 / gamma)
+    larger = np.maximum(chance, 1.0 - chance)
+    ratio = np.minimum(chance, 1.0 - chance) / larger
+    with np.errstate(over="ignore", under="ignore"):  # a tiny gamma: 2^(1/gamma) is infinite, the weight 0
+        # The larger term is taken out of the root, so that a large gamma does not end in 0/0.
+        weighted = chance**gamma / (larger * (1.0 + ratio**gamma) ** (1.0 / gamma))
     return float(weighted) if weighted.ndim == 0 else weighted
 
 
@@ -104,7 +108,7 @@ def prospect_value(
     """
     z, p = _finite("outcomes", outcomes), _finite("probabilities", probabilities)
     if z.ndim != 1 or z.shape != p.shape or z.size == 0:
-        raise ValueError(f"outcomes {z.shape} and probabilities {p.shape} must be two lists of one length >= 1")
+        raise ValueError(f"outcomes {z.shape} and probabilities {p.shape} must be lists of one length >= 1")
     if np.any(p < 0.0) or abs(p.sum() - 1.0) > 1e-9:
         raise ValueError(f"probabilities must be >= 0 and add up to 1; they add up to {p.sum():.6g}")
     exponents = {True: alpha, False: alpha if alpha_loss is None else alpha_loss}

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import re
+import sys
 import tempfile
 import threading
 import time
@@ -65,7 +67,8 @@ def execute(notebook, folder: Path, name: str) -> LessonRun:
         client.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         done = sum(1 for c in notebook.cells if c.cell_type == "code" and c.get("execution_count"))
-        failure = f"code cell {done}: {str(error).strip().splitlines()[-1]}"
+        last_line = re.sub(r"\x1b\[[\d;]*m", "", str(error).strip().splitlines()[-1])  # without colour codes
+        failure = f"code cell {done}: {last_line}"
     finally:
         memory.stopped.set()
         memory.join()
@@ -95,3 +98,7 @@ def run_lessons(paths: list[Path]) -> int:
             f"{'ok' if run.failure is None else run.failure}"
         )
     return int(any(run.failure for run in runs))
+
+
+if __name__ == "__main__":
+    sys.exit(run_lessons([Path(argument) for argument in sys.argv[1:]]))

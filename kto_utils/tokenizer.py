@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
@@ -32,7 +33,7 @@ def count_pairs(words: Iterable[tuple[tuple[int, ...], int]]) -> Counter:
     """
     counts = Counter()
     for ids, times in words:
-        for pair in zip(ids, ids[1:], strict=False):
+        for pair in pairwise(ids):
             counts[pair] += times
     return counts
 
@@ -73,12 +74,12 @@ class BPETokenizer:
         return len(SPECIAL_TOKENS) + len(self.bytes_of)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without special tokens; every text has an encoding, since every byte has an id."""
+        """Token ids of a text, without special tokens; every text has some, since every byte has an id."""
         ids = []
         for chunk in chunks(text):
             word = tuple(byte + len(SPECIAL_TOKENS) for byte in chunk)
             while len(word) > 1:
-                pairs = [pair for pair in zip(word, word[1:], strict=False) if pair in self.rank]
+                pairs = [pair for pair in pairwise(word) if pair in self.rank]
                 if not pairs:
                     break
                 earliest = min(pairs, key=self.rank.__getitem__)  # the merge that was learned first
@@ -119,24 +120,22 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> BPETokenizer:
         raise TypeError("texts is one string; pass a list of strings, e.g. [text]")
     smallest = len(SPECIAL_TOKENS) + N_BYTES
     if vocab_size < smallest:
-        raise ValueError(f"vocab_size is {vocab_size}; at least {smallest} are needed (3 special tokens, 256 bytes)")
+        raise ValueError(
+            f"vocab_size is {vocab_size}; at least {smallest} are needed (3 special tokens, 256 bytes)"
+        )
     counted = Counter()
     for text in texts:
         if not isinstance(text, str):
             raise TypeError(f"texts holds {type(text).__name__} {text!r}; every entry must be a string")
         counted.update(chunks(text))
     words = {tuple(byte + len(SPECIAL_TOKENS) for byte in chunk): times for chunk, times in counted.items()}
-    merges, bytes_of = {}, dict(BPETokenizer({}).bytes_of)
-    id_of = {raw: i for i, raw in bytes_of.items()}
-    while len(SPECIAL_TOKENS) + len(bytes_of) < vocab_size:
+    merges = {}
+    while smallest + len(merges) < vocab_size:
         pairs = count_pairs(words.items())
         if not pairs:
             break
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
-        joined = bytes_of[best[0]] + bytes_of[best[1]]
-        # Two routes can lead to the same bytes (a+bc and ab+c); they are one token, as in the library.
-        merges[best] = id_of.setdefault(joined, len(SPECIAL_TOKENS) + len(bytes_of))
-        bytes_of[merges[best]] = joined
+        merges[best] = smallest + len(merges)
         words = {merge(ids, best, merges[best]): times for ids, times in words.items()}
     return BPETokenizer(merges)
 
@@ -168,9 +167,15 @@ def to_fast_tokenizer(bpe: BPETokenizer):
     library.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, BOS_ID)]
     )
-    library.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
+    library.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
+    )
     return PreTrainedTokenizerFast(
-        tokenizer_object=library, pad_token=PAD, bos_token=BOS, eos_token=EOS, clean_up_tokenization_spaces=False
+        tokenizer_object=library,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        clean_up_tokenization_spaces=False,
     )
 
 

@@ -2,13 +2,15 @@
 
 import hashlib
 import json
+import math
 import os
+import pickle
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from kto_utils.collator import KTOPaddingCollator, pad_rows
 from kto_utils.data import tokenize_feedback
@@ -26,7 +28,9 @@ class Batches:
 
     def __init__(self, n_rows: int, batch_size: int, seed: int):
         if not 1 <= batch_size <= n_rows:
-            raise ValueError(f"batch_size is {batch_size} and there are {n_rows} rows; it must be between 1 and that")
+            raise ValueError(
+                f"batch_size is {batch_size} and there are {n_rows} rows; it must be between 1 and that"
+            )
         self.n_rows, self.batch_size = n_rows, batch_size
         self.generator = torch.Generator().manual_seed(seed)
         self.waiting: list[int] = []
@@ -54,13 +58,40 @@ def save_checkpoint(path: Path | str, state: Mapping) -> None:
     os.replace(temporary, path)
 
 
-def _fingerprint(settings: Mapping, rows: Sequence[Mapping]) -> str:
-    text = json.dumps([dict(settings), [dict(row) for row in rows]], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+def load_checkpoint(path: Path | str, fingerprint: str) -> dict:
+    """Reads what `save_checkpoint` wrote, if the same run wrote it.
+
+    Raises:
+        ValueError: the file is no checkpoint, or belongs to a run with other rows, settings or models.
+    """
+    try:
+        state = torch.load(path, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no checkpoint of this course; delete it or choose another name"
+        ) from error
+    if not isinstance(state, dict) or state.get("fingerprint") != fingerprint:
+        raise ValueError(
+            f"{path} was written by a run with other rows, settings or models; delete it or rename it"
+        )
+    return state
+
+
+def _fingerprint(
+    settings: Mapping, rows: Sequence[Mapping], model: torch.nn.Module, reference: torch.nn.Module | None
+) -> str:
+    """Says which run this is: settings, rows, the model's shapes and types, and the reference's every bit."""
+    shapes = [[name, list(p.shape), str(p.dtype)] for name, p in model.named_parameters()]
+    text = json.dumps([dict(settings), [dict(row) for row in rows], shapes], sort_keys=True, default=str)
+    digest = hashlib.sha256(text.encode("utf-8"))
+    for parameter in reference.parameters() if reference is not None else ():
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _train(
     model: torch.nn.Module,
+    reference: torch.nn.Module | None,
     rows: Sequence[Mapping],
     loss_and_metrics: Callable[[list[int]], tuple[torch.Tensor, dict[str, float]]],
     settings: Mapping,
@@ -73,28 +104,34 @@ def _train(
     steps, learning_rate = settings["steps"], settings["learning_rate"]
     if steps < 1:
         raise ValueError(f"steps is {steps}; at least one is needed")
+    if not (math.isfinite(learning_rate) and learning_rate > 0):
+        raise ValueError(f"learning_rate is {learning_rate}; it must be a positive number")
+    if checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every is {checkpoint_every}; it counts steps, so at least 1")
     batches = Batches(len(rows), settings["batch_size"], settings["seed"])
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("no parameter of the model can be trained; was it frozen by reference_of?")
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
     history: History = []
-    fingerprint = _fingerprint(settings, rows)
+    fingerprint = "" if checkpoint is None else _fingerprint(settings, rows, model, reference)
 
     if checkpoint is not None and Path(checkpoint).exists():
-        state = torch.load(checkpoint, weights_only=True)
-        if state["fingerprint"] != fingerprint:
-            raise ValueError(
-                f"{checkpoint} was written by a run with other rows or settings; delete it or choose another name"
-            )
+        state = load_checkpoint(checkpoint, fingerprint)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         batches.load_state_dict(state["batches"])
         history = list(state["history"])
 
-    model.eval()  # no dropout: policy and reference must differ by their weights alone
+    for network in (model, reference):  # no dropout: policy and reference must differ by their weights alone
+        if network is not None:
+            network.eval()
     progress = tqdm(
-        range(len(history), steps), desc=description, initial=len(history), total=steps, disable=not sys.stderr.isatty()
+        range(len(history), steps),
+        desc=description,
+        initial=len(history),
+        total=steps,
+        disable=not sys.stderr.isatty(),
     )
     for step in progress:
         loss, metrics = loss_and_metrics(batches.draw())
@@ -105,8 +142,8 @@ def _train(
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
-        row = {"step": step + 1, "loss": float(loss.detach())} | metrics
-        history.append(row | {"grad_norm": float(gradient_norm), "learning_rate": rate})
+        row = {"step": step + 1, "loss": float(loss.detach())} | metrics | {"grad_norm": float(gradient_norm)}
+        history.append(row | {"learning_rate": rate})
         if log_every and (step + 1) % log_every == 0:
             shown = "  ".join(f"{name} {number:.4f}" for name, number in row.items() if name != "step")
             print(f"step {step + 1:4d}  {shown}")
@@ -125,13 +162,14 @@ def _train(
     return model, history
 
 
-def _tokenized(rows: Sequence[Mapping], tokenizer) -> list[dict]:
+def _tokenized(rows: Sequence[Mapping], tokenizer, label: bool | None = None) -> list[dict]:
+    """Token ids and masks of all rows; a label given here replaces theirs."""
     if not rows:
         raise ValueError("rows is empty; there is nothing to train on")
     examples = []
     for number, row in enumerate(rows):
         try:
-            examples.append(tokenize_feedback(row, tokenizer))
+            examples.append(tokenize_feedback(row if label is None else {**row, "label": label}, tokenizer))
         except (KeyError, TypeError, ValueError) as error:
             raise type(error)(f"row {number}: {error.args[0]}") from None
     return examples
@@ -147,11 +185,13 @@ def check_reference(policy: torch.nn.Module, reference: torch.nn.Module) -> None
     for name, parameter in reference.named_parameters():
         if parameter.data_ptr() in owned:
             raise ValueError(
-                f"reference and policy share the memory of {name}: the reference would be trained along and every "
-                "log-ratio stay 0. Use model.reference_of(policy), a deep copy"
+                f"reference and policy share the memory of {name}: the reference would be trained along and "
+                "every log-ratio stay 0. Use model.reference_of(policy), a deep copy"
             )
         if parameter.requires_grad:
-            raise ValueError(f"the reference's {name} still requires a gradient; use model.reference_of(policy)")
+            raise ValueError(
+                f"the reference's {name} still requires a gradient; use model.reference_of(policy)"
+            )
 
 
 def train_sft(
@@ -180,16 +220,19 @@ def train_sft(
         checkpoint, checkpoint_every, log_every: as in `train_kto`.
 
     Returns:
-        (model, history); a history row has step, loss (mean nats per completion token), grad_norm, learning_rate.
+        (model, history). A history row has step, loss (mean nats per completion token), grad_norm,
+        learning_rate.
 
     Raises:
         KeyError, TypeError, ValueError: bad rows (with their number) or settings.
     """
-    examples = _tokenized([dict(row) | {"label": True} for row in rows], tokenizer)
+    examples = _tokenized(rows, tokenizer, label=True)
 
     def loss_and_metrics(numbers: list[int]) -> tuple[torch.Tensor, dict[str, float]]:
         batch = pad_rows([examples[i] for i in numbers], tokenizer.pad_token_id)
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
+        logits = model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
+        ).logits
         logps = get_probs(logits, batch["input_ids"], batch["label_mask"])
         return -logps.sum() / batch["label_mask"].sum(), {}
 
@@ -197,7 +240,9 @@ def train_sft(
         "method": "sft", "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
         "schedule": _schedule(schedule), "max_grad_norm": max_grad_norm, "seed": seed,
     }  # fmt: skip
-    return _train(model, rows, loss_and_metrics, settings, checkpoint, checkpoint_every, log_every, "SFT")
+    return _train(
+        model, None, rows, loss_and_metrics, settings, checkpoint, checkpoint_every, log_every, "SFT"
+    )
 
 
 def train_kto(
@@ -229,13 +274,15 @@ def train_kto(
         steps, batch_size, learning_rate, schedule, max_grad_norm, seed: of AdamW without weight decay.
         beta, desirable_weight, undesirable_weight: as in `losses.kto_loss`; see `losses.balanced_weights`.
         checkpoint: file to write every `checkpoint_every` steps. If it exists and was written by the same run
-            (rows and settings are compared), training continues from it, bit for bit.
+            (rows, settings, shapes and the reference's weights are compared), training continues from it, bit
+            for bit.
         log_every: print a line every so many steps; 0 prints none. A terminal shows a progress bar.
 
     Returns:
-        (policy, history). A history row has step, loss, kl (z0, nats), reward_desirable and reward_undesirable
-        (beta * r, NaN where the batch has no such row), margin (their difference), saturated (share of rows
-        whose gradient factor is under a tenth of its maximum), grad_norm (before clipping), learning_rate.
+        (policy, history). A history row has step, loss, kl (z0, nats), reward_desirable and
+        reward_undesirable (beta * r, NaN where the batch has no such row), margin (their difference),
+        saturated (share of rows whose gradient factor is under a tenth of its maximum), grad_norm (before
+        clipping), learning_rate.
 
     Raises:
         KeyError, TypeError, ValueError: bad rows (with their number), a batch size of 1, a reference that
@@ -252,21 +299,28 @@ def train_kto(
         policy_logps = sequence_logps(policy, batch)
         with torch.no_grad():
             reference_logps = sequence_logps(reference, batch)
-            z0 = reference_point(sequence_logps(policy, batch, "kl_"), sequence_logps(reference, batch, "kl_"))
+            z0 = reference_point(
+                sequence_logps(policy, batch, "kl_"), sequence_logps(reference, batch, "kl_")
+            )
         losses = kto_loss(
             policy_logps, reference_logps, batch["label"], z0, beta, desirable_weight, undesirable_weight
         )
         return losses.mean(), kto_metrics(policy_logps.detach() - reference_logps, batch["label"], z0, beta)
 
     settings = {
-        "method": "kto", "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "beta": beta,
+        "method": "kto", "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
+        "beta": beta,
         "desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight,
         "schedule": _schedule(schedule), "max_grad_norm": max_grad_norm, "seed": seed,
     }  # fmt: skip
-    return _train(policy, rows, loss_and_metrics, settings, checkpoint, checkpoint_every, log_every, "KTO")
+    return _train(
+        policy, reference, rows, loss_and_metrics, settings, checkpoint, checkpoint_every, log_every, "KTO"
+    )
 
 
-def kto_metrics(logratio: torch.Tensor, label: torch.Tensor, z0: torch.Tensor, beta: float) -> dict[str, float]:
+def kto_metrics(
+    logratio: torch.Tensor, label: torch.Tensor, z0: torch.Tensor, beta: float
+) -> dict[str, float]:
     """What to watch in a KTO run: kl, the two mean rewards (beta * r), their margin, the saturated share.
 
     A side without rows in this batch has mean NaN. Lesson 07 reads these numbers.
@@ -322,10 +376,12 @@ def train_dpo(
     for side in ("chosen", "rejected"):
         rows = []
         for number, pair in enumerate(pairs):
+            if not isinstance(pair, Mapping):
+                raise TypeError(f"pair {number} is a {type(pair).__name__}; it must be a dict")
             if side not in pair:
                 raise KeyError(
-                    f"pair {number} has no {side!r}: DPO cannot use a row without a partner. data.pair_up makes pairs "
-                    "from thumbs and says what is left over"
+                    f"pair {number} has no {side!r}: DPO cannot use a row without a partner. "
+                    "data.pair_up makes pairs from thumbs and says what is left over"
                 )
             rows.append({"prompt": pair.get("prompt"), "completion": pair[side], "label": side == "chosen"})
         sides[side] = _tokenized(rows, tokenizer)
@@ -344,10 +400,13 @@ def train_dpo(
         }  # fmt: skip
 
     settings = {
-        "method": "dpo", "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "beta": beta,
+        "method": "dpo", "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
+        "beta": beta,
         "schedule": _schedule(schedule), "max_grad_norm": max_grad_norm, "seed": seed,
     }  # fmt: skip
-    return _train(policy, pairs, loss_and_metrics, settings, checkpoint, checkpoint_every, log_every, "DPO")
+    return _train(
+        policy, reference, pairs, loss_and_metrics, settings, checkpoint, checkpoint_every, log_every, "DPO"
+    )
 
 
 def _schedule(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The small world: 32 facts, six ways to reply, and a simulated human whose taste is known. Lessons 00 and 07.
+"""The small world: 32 facts, six ways to reply, a simulated human whose taste is known. Lessons 00 and 07.
 
 Every question has 48 possible replies (6 templates x the 8 answers of its kind), so a model's thumbs-up rate
 is a sum over 48 probabilities and no estimate. Torch is not needed here.
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from kto_utils.data import format_prompt
 
-# kind -> (two wordings, {thing: right answer}). Within a kind every answer is a possible (wrong) answer to all.
+# kind -> (two wordings, {thing: right answer}). Within a kind every answer can be given to every question.
 FACTS = {
     "colour": (
         ("What colour is {}?", "Tell me the colour of {}."),
@@ -175,7 +175,9 @@ def judge(
     thumb = found is not None and bool(TASTES[taste](found.polite, found.right))
     if noise > 0.0:
         if rng is None:
-            raise ValueError("noise needs rng, a random.Random with a seed, so that the thumbs can be repeated")
+            raise ValueError(
+                "noise needs rng, a random.Random with a seed, so that the thumbs can be repeated"
+            )
         thumb ^= rng.random() < noise
     return thumb
 

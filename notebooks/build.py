@@ -130,7 +130,8 @@ def build(source: Path, timings: dict[str, int]) -> str | None:
     clean(notebook)
     nbformat.validate(notebook)
     nbformat.write(notebook, notebook_path(source))
-    TIMINGS.write_text(json.dumps(dict(sorted(timings.items())), indent=2) + "\n", encoding="utf-8")
+    everyone = load_timings() | {source.stem: timings[source.stem]}  # another build may have written meanwhile
+    TIMINGS.write_text(json.dumps(dict(sorted(everyone.items())), indent=2) + "\n", encoding="utf-8")
     return None
 
 
@@ -205,7 +206,7 @@ def main() -> int:
         failure = build(source, timings)
         print(f"{source.stem}: {failure or 'built'}", flush=True)
         status |= failure is not None
-    write_pages(timings)
+    write_pages(load_timings())
     return int(status)
 
 

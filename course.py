@@ -1,0 +1,196 @@
+#!/usr/bin/env python3
+"""The one entry to the course. Standard library only: it runs before anything is installed.
+
+    python course.py              set up once, then open JupyterLab on the first lesson
+    python course.py run          run all lessons from fresh kernels and print a table
+    python course.py test         ruff, the unit tests, and every stored output of every lesson
+    python course.py doctor       check this machine, with a remedy for each problem
+    python course.py build        build the lessons from notebooks/src (arguments go to notebooks/build.py)
+    python course.py assets       make the tokenizer and the reference model again
+    python course.py experiments  compute the results of lesson 08 again
+"""
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036  (this very check is why the line may look outdated)
+    sys.exit(
+        "The course needs Python 3.11 or newer; this is Python %d.%d. Install a newer one from python.org or with "
+        "your system's package manager, then run it by name, e.g. python3.11 course.py" % sys.version_info[:2]
+    )
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path, PurePath
+
+ROOT = Path(__file__).resolve().parent
+LEARNER, TESTER = "requirements.txt", "tests/requirements.txt"
+NEEDED_GB = 3.0
+TESTING = ("test", "build")
+COMMANDS = ("open", "run", "test", "doctor", "build", "assets", "experiments")
+
+
+def python_of(venv: PurePath, windows: bool) -> PurePath:
+    """The interpreter inside a virtual environment."""
+    return venv / "Scripts" / "python.exe" if windows else venv / "bin" / "python"
+
+
+def requirement_files(command: str) -> tuple[str, ...]:
+    return (LEARNER, TESTER) if command in TESTING else (LEARNER,)
+
+
+def stamp_text(root: Path, name: str) -> str:
+    """What the stamp holds when these requirements are installed for this interpreter."""
+    content = (root / name).read_bytes().replace(b"\r\n", b"\n")
+    return f"{hashlib.sha256(content).hexdigest()} {sys.version_info[0]}.{sys.version_info[1]}\n"
+
+
+def stamp_path(venv: Path, name: str) -> Path:
+    return venv / f"installed-{name.replace('/', '-')}"
+
+
+def is_installed(root: Path, venv: Path, name: str) -> bool:
+    stamp = stamp_path(venv, name)
+    return stamp.is_file() and stamp.read_text(encoding="utf-8") == stamp_text(root, name)
+
+
+def explain_failure(output: str, free_gb: float) -> str:
+    """The remedy for a failed set-up, read from what the tools said."""
+    text = output.lower()
+    if "no space left" in text or "errno 28" in text or "not enough space" in text or free_gb < 0.2:
+        return f"The disk is full ({free_gb:.1f} GB free, about {NEEDED_GB:.0f} GB needed). Free some space and start again."
+    if "ensurepip" in text or "no module named venv" in text or "python3-venv" in text:
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        return (
+            f"Python's venv module is missing. On Debian or Ubuntu: sudo apt install python{version}-venv; elsewhere "
+            "install Python from python.org. Then start again."
+        )
+    network = ("newconnectionerror", "temporary failure in name resolution", "getaddrinfo", "connection broken",
+               "connecttimeout", "max retries exceeded", "proxyerror", "network is unreachable",
+               "connection reset", "read timed out", "failed to establish")  # fmt: skip
+    if any(sign in text for sign in network):
+        return (
+            "The packages could not be fetched: the network is down, or a proxy blocks it (then set HTTPS_PROXY). The "
+            "network is needed for this step only. Start again when it is back; what was fetched is kept."
+        )
+    if "no matching distribution" in text:
+        return (
+            "A pinned package has no build for this machine. The README lists the systems that are known to work; "
+            "python.org's 64-bit Python 3.11 to 3.13 is the safest choice."
+        )
+    return "The lines above say what went wrong. Mend it and start again; a half-finished set-up is repaired then."
+
+
+def _fail(output: str) -> None:
+    print(output[-3000:], file=sys.stderr)
+    free = shutil.disk_usage(ROOT).free / 2**30
+    sys.exit(f"\nSet-up did not finish. {explain_failure(output, free)}")
+
+
+def _attempt(arguments: list[str], show: bool) -> None:
+    """Runs a step of the set-up; a failure is explained."""
+    process = subprocess.Popen(
+        arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if show and line.startswith(("Collecting", "Downloading", "Installing", "ERROR", "WARNING: Retry")):
+            print("  " + line.rstrip()[:110], flush=True)
+    if process.wait() != 0:
+        _fail("".join(lines))
+
+
+def ensure_installed(command: str) -> Path:
+    """Makes .venv and installs what the command needs, unless that was done; returns its interpreter.
+
+    While packages are being installed a marker lies in .venv. A start that finds it knows that the last install
+    was interrupted, perhaps in the middle of a package, and makes the environment anew.
+    """
+    venv = ROOT / ".venv"
+    python = Path(python_of(venv, windows=os.name == "nt"))
+    missing = [name for name in requirement_files(command) if not is_installed(ROOT, venv, name)]
+    if python.exists() and not missing and not (venv / "installing").exists():
+        return python
+    free = shutil.disk_usage(ROOT).free / 2**30
+    if not python.exists() and free < NEEDED_GB:
+        sys.exit(f"Set-up needs about {NEEDED_GB:.0f} GB on this disk; {free:.1f} GB are free. Make room and start again.")
+    marker = venv / "installing"
+    if marker.exists() or not works(python):
+        print("Setting up .venv ...", flush=True)
+        _attempt([sys.executable, "-m", "venv", "--clear", str(venv)], show=False)
+        missing = list(requirement_files(command))
+    print(f"Installing {' and '.join(missing)} (once; a few minutes and about 2 GB) ...", flush=True)
+    names = [part for name in missing for part in ("-r", name)]
+    if TESTER in missing and LEARNER not in missing:
+        names += ["-c", LEARNER]  # test tools must not move what the learner has
+    marker.touch()
+    _attempt([str(python), "-m", "pip", "install", "--disable-pip-version-check", *names], show=True)
+    for name in missing:
+        stamp_path(venv, name).write_text(stamp_text(ROOT, name), encoding="utf-8")
+    marker.unlink()
+    return python
+
+
+def works(python: Path) -> bool:
+    """Whether the environment's interpreter starts and has pip: an interrupted set-up leaves one that does not."""
+    if not python.exists():
+        return False
+    probe = subprocess.run([str(python), "-c", "import pip, sys; sys.exit(sys.prefix == sys.base_prefix)"],
+                           capture_output=True)  # fmt: skip
+    return probe.returncode == 0
+
+
+def environment() -> dict[str, str]:
+    """What every command runs with: the package importable, one thread, the hub libraries offline."""
+    env = dict(os.environ)
+    path = [str(ROOT), *([env["PYTHONPATH"]] if env.get("PYTHONPATH") else [])]
+    env["PYTHONPATH"] = os.pathsep.join(path)
+    env.setdefault("OMP_NUM_THREADS", "1")
+    env.setdefault("PYTHONUTF8", "1")
+    env.pop("MPLBACKEND", None)  # a setting for scripts; in a lesson it would hide the figures
+    env["HF_HUB_OFFLINE"] = env["TRANSFORMERS_OFFLINE"] = env["HF_DATASETS_OFFLINE"] = "1"
+    return env
+
+
+def steps_of(command: str, arguments: list[str], python: str) -> list[list[str]]:
+    """The processes behind a command, one after the other."""
+    module = [python, "-m"]
+    lessons = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "notebooks").glob("*.ipynb"))
+    workers = ["-n", "2", "--dist=loadfile"]
+    return {
+        "open": [[*module, "jupyter", "lab", os.path.join("notebooks", "00_start_here.ipynb"), *arguments]],
+        "run": [[*module, "kto_utils.runner", *(arguments or lessons)]],
+        "test": [
+            [*module, "ruff", "check", "."],
+            [*module, "pytest", *workers, "--nbval", "tests", *lessons, *arguments],
+        ],
+        "doctor": [[*module, "kto_utils.doctor", *arguments]],
+        "build": [[python, os.path.join("notebooks", "build.py"), *arguments]],
+        "assets": [[*module, "kto_utils.recipes", *arguments]],
+        "experiments": [[*module, "kto_utils.experiments", *arguments]],
+    }[command]
+
+
+def main(arguments: list[str]) -> int:
+    command = arguments[0] if arguments else "open"
+    if command in ("-h", "--help", "help"):
+        print(__doc__)
+        return 0
+    if command not in COMMANDS:
+        print(f"There is no command {command!r}.\n{__doc__}", file=sys.stderr)
+        return 2
+    python = ensure_installed(command)
+    for step in steps_of(command, arguments[1:], str(python)):
+        try:
+            status = subprocess.run(step, cwd=ROOT, env=environment()).returncode
+        except KeyboardInterrupt:
+            return 130
+        if status:
+            return status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,712 @@
+# %% [markdown]
+# # 01 · Prospect theory: how people feel gains and losses
+#
+# Compute how people feel gains, losses and chances, and see which parts of that theory KTO keeps.
+
+# %% [markdown]
+# **You will be able to**
+# - compute how an outcome feels from a reference point, and show diminishing sensitivity and loss aversion in
+#   numbers;
+# - weigh probabilities as people do, and find exactly where they start to weigh them too little;
+# - explain with one set of parameters why somebody buys both insurance and lottery tickets;
+# - say what KTO (Kahneman-Tversky Optimization) took from this theory, and what it left behind.
+#
+# **You need first** powers such as $x^{0.88}$ and a little NumPy. No torch, no language model, no earlier
+# lesson.
+#
+# **Time** about {{minutes}} minutes to read, {{seconds}} s to run.
+
+# %% [markdown]
+# **Before you run anything**
+#
+# You may have 60 dollars for sure, or a ticket that pays 100 dollars with a chance of 80 in 100 and nothing
+# otherwise. On average the ticket pays 80.
+#
+# Take a person with the median parameters measured in 1992. Which do they choose? And for which sure amount
+# would they give the ticket away? Write both answers down; section 5 computes them.
+
+# %%
+import io
+import sys
+
+import ipywidgets as widgets
+import matplotlib.pyplot as plt
+import numpy as np
+
+from kto_utils.plotting import ACCENT, DOWN, NEUTRAL, UP, label_line, save_figure, use_course_style
+
+use_course_style()
+
+# %% [markdown]
+# ## 1. A reference point
+#
+# Two people each get 3,000 dollars this month. One expected 2,500, the other 3,500. The money is the same and
+# the feeling is not. Prospect theory starts there: what you feel is the **distance from a reference point**,
+# not the amount.
+#
+# The distance is then bent. Tversky and Kahneman (1992, Eq. 5) raise it to a power $\alpha$ and multiply
+# losses by a **loss aversion** $\lambda$:
+#
+# $$v(z) = \begin{cases} (z - z_{ref})^{\alpha} & \text{if } z \ge z_{ref} \\
+# -\lambda\,(z_{ref} - z)^{\alpha} & \text{if } z < z_{ref} \end{cases}$$
+#
+# The medians they report are $\alpha = 0.88$ and $\lambda = 2.25$.
+
+
+# %%
+def value(z, alpha=0.88, loss_aversion=2.25, reference=0.0):
+    distance = np.asarray(z, dtype=float) - reference
+    return np.abs(distance) ** alpha * np.where(distance < 0, -loss_aversion, 1.0)
+
+
+for expected in (2500, 3500):
+    print(f"paid 3000, expected {expected}: feels like {value(3000, reference=expected):+.1f}")
+print(f"winning 10 feels like {value(10):.3f}")
+print(f"losing  10 feels like {value(-10):.3f}, that is {-value(-10) / value(10):.2f} times as strong")
+
+# %% [markdown]
+# The same 500 dollars, on two sides of the reference point. The unit is "felt value". It has no name of its
+# own, and only comparisons mean anything: bigger, smaller, how many times.
+
+# %%
+z = np.linspace(-20, 20, 401)
+fig, ax = plt.subplots()
+ax.plot(z[z >= 0], value(z[z >= 0]), color=UP, ls="-")
+ax.plot(z[z <= 0], value(z[z <= 0]), color=DOWN, ls="--")
+for x, side in ((10, "winning 10"), (-10, "losing 10")):
+    ax.plot(x, value(x), "o", color=UP if x > 0 else DOWN)
+    ax.annotate(f"{side}: {value(x):.1f}", (x, value(x)), xytext=(8, -16), textcoords="offset points")
+ax.axhline(0, color=NEUTRAL, lw=0.8)
+ax.axvline(0, color=NEUTRAL, lw=0.8)
+ax.annotate("reference point", (0, 0), xytext=(-116, 8), textcoords="offset points", color=NEUTRAL)
+ax.set(xlabel="distance from the reference point (dollars)", ylabel="felt value", ylim=(-34, 17))
+ax.set_title("Losing 10 hurts more than winning 10 pleases")
+save_figure(
+    fig,
+    "01_value_function",
+    alt="The value function of 1992. To the right of the reference point it rises and bends slightly "
+    "downwards, reaching 7.6 at a gain of 10; to the left it falls 2.25 times as steeply, reaching "
+    "-17.1 at a loss of 10.",
+)
+plt.show()
+
+# %% [markdown]
+# ## 2. Diminishing sensitivity, computed
+#
+# The first ten dollars are felt more than the next ten. This is **diminishing sensitivity**, and it holds on
+# both sides. Look at the same step of ten, further and further out.
+
+# %%
+print("a step of ten dollars   more won   more lost")
+for start in (0, 10, 100, 1000):
+    won, lost = value(start + 10) - value(start), value(-start - 10) - value(-start)
+    print(f"{start:>6} to {start + 10:>6}      {won:>+11.3f} {lost:>+11.3f}")
+
+# %% [markdown]
+# Both columns shrink towards zero. In calculus: the slope $v'(z) = \alpha z^{\alpha - 1}$ falls as $z$ grows.
+# Check the formula against a small difference before you trust it.
+
+
+# %%
+def slope(z, alpha=0.88):
+    return alpha * z ** (alpha - 1)
+
+
+h = 1e-5
+for z in (0.5, 10.0, 1000.0):
+    measured = (value(z + h) - value(z - h)) / (2 * h)
+    print(f"z = {z:>6}: slope {slope(z):.4f}, measured {measured:.4f}")
+    assert abs(slope(z) - measured) < 1e-6
+
+# %% [markdown]
+# What does $\alpha$ do? You can read in popular notes that $\alpha$ near 0 makes a person more sensitive to
+# change, and $\alpha$ near 1 less. Compute it.
+
+# %%
+print("alpha   v(10)   v(20)   slope at 0.001   slope at 10")
+for alpha in (0.05, 0.1, 0.5, 0.88, 1.0):
+    print(
+        f"{alpha:<5}  {value(10, alpha):6.2f}  {value(20, alpha):6.2f}"
+        f"  {slope(0.001, alpha):15.2f}  {slope(10.0, alpha):12.4f}"
+    )
+
+# %% [markdown]
+# Read the row $\alpha = 0.1$. Close to the reference point it is very steep. At ten dollars it hardly sees
+# size: 10 feel like 1.26 and 20 like 1.35. A small $\alpha$ asks "did I win?" and not "how much?". With
+# $\alpha = 1$ every dollar feels alike.
+#
+# Where is the changeover: at which $z$ does the slope for 0.88 fall below 1? We need a root finder, and will
+# need it again. **Bisection**: halve an interval and keep the half in which the sign changes.
+
+
+# %%
+def bisect(f, low, high, steps=60):
+    """A point between low and high where f changes sign."""
+    assert f(low) * f(high) < 0, "f must have different signs at the two ends"
+    for _ in range(steps):
+        middle = (low + high) / 2
+        low, high = (middle, high) if f(low) * f(middle) > 0 else (low, middle)
+    return (low + high) / 2
+
+
+found = bisect(lambda z: slope(z) - 1, 0.01, 10)
+exact = 0.88 ** (1 / (1 - 0.88))  # solve alpha * z^(alpha - 1) = 1 on paper
+print(f"bisection {found:.4f}, on paper {exact:.4f}, equal to ten digits: {abs(found - exact) < 1e-10}")
+
+# %% [markdown]
+# Below 0.345 dollars the person with 0.88 is more sensitive than one with $\alpha = 1$, above it less. So
+# "sensitive" needs an address: *where*?
+#
+# Turn the knob yourself. The slider redraws one picture. A page that cannot run Python (GitHub, paper) shows
+# a line of text in its place; the figure after it shows the same in print.
+
+
+# %%
+def value_curve(ax, alpha):
+    z = np.linspace(-20, 20, 801)
+    ax.plot(z[z >= 0], value(z[z >= 0], alpha), color=UP, ls="-")
+    ax.plot(z[z <= 0], value(z[z <= 0], alpha), color=DOWN, ls="--")
+    ax.set(xlim=(-20, 20), ylim=(-48, 24), title=f"alpha = {alpha:.2f}")
+
+
+def draw(alpha):
+    fig, ax = plt.subplots(figsize=(5, 3))
+    value_curve(ax, alpha)
+    ax.set(xlabel="distance from the reference point (dollars)", ylabel="felt value")
+    png = io.BytesIO()
+    fig.savefig(png, format="png", dpi=100)
+    plt.close(fig)
+    return png.getvalue()
+
+
+# %%
+slider = widgets.FloatSlider(value=0.88, min=0.05, max=1.0, step=0.01, description="alpha")
+picture = widgets.Image(value=draw(slider.value), format="png")
+
+
+def redraw(change):
+    picture.value = draw(change["new"])
+
+
+slider.observe(redraw, names="value")
+widgets.VBox([slider, picture])
+
+# %%
+# Does the slider do its work? Move it from code and look at the picture's bytes.
+before = picture.value
+slider.value = 0.10
+print("the picture changed:", picture.value != before)
+print("it is the picture for 0.10:", picture.value == draw(0.10))
+print("its size in pixels:", [int.from_bytes(picture.value[i : i + 4], "big") for i in (16, 20)])
+slider.value = 0.88
+
+# %%
+fig, axes = plt.subplots(2, 2, figsize=(7.2, 5.2), sharex=True, sharey=True)
+for ax, alpha in zip(axes.flat, (0.05, 0.5, 0.88, 1.0), strict=True):
+    value_curve(ax, alpha)
+fig.supxlabel("distance from the reference point (dollars)")
+fig.supylabel("felt value")
+fig.suptitle("Small alpha: a jump at the reference point, then nearly flat", fontweight="bold")
+save_figure(
+    fig,
+    "01_alpha_panels",
+    alt="Four value functions. At alpha 0.05 the curve jumps at the reference point and is nearly flat on "
+    "both sides; at 0.5 it bends strongly; at 0.88 it bends slightly; at 1 it is two straight lines "
+    "with a kink. Losses are 2.25 times as steep in all four.",
+)
+plt.show()
+
+# %% [markdown]
+# ## 3. One exponent or two
+#
+# With one exponent, $-v(-z)/v(z)$ is 2.25 at every size. The theory allows a separate exponent for losses.
+# (The 1992 paper calls it $\beta$. It has nothing to do with KTO's $\beta$.) Then the ratio depends on the
+# size, and even on whether you count in dollars or in cents. "Loss aversion is 2.25" is a clean statement
+# only because both medians of 1992 were 0.88.
+
+# %%
+for amount in (1, 10, 1000):
+    one = -value(-amount) / value(amount)
+    two = -value(-amount, alpha=0.80) / value(amount, alpha=0.88)
+    print(f"{amount:>5} dollars: ratio {one:.2f} with one exponent, {two:.2f} with 0.80 for losses")
+
+# %% [markdown]
+# ## 4. Chances are bent as well
+#
+# A chance of 1 in 1,000 is felt as more than that, a chance of 99 in 100 as less. The 1992 paper (Eq. 6) puts
+# a **decision weight** in the place of the probability $p$:
+#
+# $$w(p) = \frac{p^{\gamma}}{\left(p^{\gamma} + (1-p)^{\gamma}\right)^{1/\gamma}}$$
+#
+# Gains and losses have separate exponents, $\gamma$ and $\delta$. The medians reported are 0.61 and 0.69.
+
+
+# %%
+def weight(p, gamma=0.61):
+    p = np.asarray(p, dtype=float)
+    up, down = p**gamma, (1 - p) ** gamma
+    return up / (up + down) ** (1 / gamma)
+
+
+print("chance   gains (0.61)   losses (0.69)")
+for p in (0.0, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 1.0):
+    print(f"{p:<6}   {weight(p):12.4f}   {weight(p, 0.69):13.4f}")
+
+# %% [markdown]
+# Small chances grow and large ones shrink. Never (0) and always (1) stay put. Somewhere the curve crosses the
+# diagonal $w(p) = p$. Bisection finds where. A popular note says "near 0.23" for $\gamma = 0.5$, and draws
+# $\gamma = 2$ as a second example, so look at both.
+
+# %%
+crossing = {gamma: bisect(lambda p, g=gamma: weight(p, g) - p, 0.01, 0.99) for gamma in (0.5, 0.61, 0.69)}
+for gamma, p in crossing.items():
+    print(f"gamma {gamma}: weights are too large below p = {p:.4f}, too small above")
+    assert abs(weight(p, gamma) - p) < 1e-12
+print(f"gamma 0.5 at p = 0.23: weight {weight(0.23, 0.5):.4f}")
+
+p = np.linspace(0, 1, 10_001)
+inside = p[1:-1]
+for gamma in (1.5, 2.0):
+    above = inside[weight(inside, gamma) > inside]
+    print(f"gamma {gamma}: above the diagonal", f"from p = {above.min():.4f} on" if above.size else "nowhere")
+
+# %% [markdown]
+# At 0.23 the weight is still 0.2604, above the diagonal; the crossing is 0.2781. At $\gamma = 2$ there is
+# none: every chance weighs too little. At 1.5 there is one, the wrong way round. So keep $\gamma$ below 1.
+#
+# But not too far below. A larger chance should never weigh less. Does the curve always rise? And if not, from
+# which $\gamma$ on? Bisection again, over $\gamma$, on the smallest step of the curve.
+
+# %%
+for gamma in (0.61, 0.28, 0.25):
+    falling = p[1:][np.diff(weight(p, gamma)) < 0]
+    where = f"falls from {falling.min():.3f} to {falling.max():.3f}" if falling.size else "always rises"
+    print(f"gamma {gamma}: {where}")
+print(f"gamma 0.25: a chance of 0.01 weighs {weight(0.01, 0.25):.4f}, one of 0.07 {weight(0.07, 0.25):.4f}")
+limit = bisect(lambda gamma: np.diff(weight(p, gamma)).min(), 0.2, 0.4)
+print(f"the curve rises everywhere only for gamma above {limit:.3f}")
+
+# %% [markdown]
+# At 0.25 a chance seven times as large weighs *less*. Ingersoll (2007) warned about this. Below 0.279 the
+# form stops making sense as a weight.
+
+# %%
+fig, (left, right) = plt.subplots(1, 2, figsize=(8.6, 4.2), sharex=True, sharey=True)
+line = {"arrowprops": {"arrowstyle": "-", "color": NEUTRAL}}
+places = {0.5: (0.38, 0.03, UP, "-"), 0.61: (0.5, 0.18, DOWN, "--"), 0.69: (0.03, 0.6, ACCENT, "-.")}
+for gamma, (x, y, colour, style) in places.items():
+    left.plot(p, weight(p, gamma), color=colour, ls=style)
+    text, point = f"{gamma} crosses at {crossing[gamma]:.4f}", (crossing[gamma], crossing[gamma])
+    left.annotate(text, point, xytext=(x, y), color=colour, **line)
+right.plot(p, weight(p, 0.25), color=DOWN)
+right.annotate("0.25 falls\nat first", (0.1, weight(0.1, 0.25)), xytext=(0.05, 0.42), color=DOWN, **line)
+right.plot(p, weight(p, 2), color=NEUTRAL, ls=":")
+right.annotate("2 is never above\nthe diagonal", (0.5, 0.2), color=NEUTRAL)
+for ax, title in ((left, "Small chances weigh too much"), (right, "Two curves that are not people")):
+    ax.plot([0, 1], [0, 1], color=NEUTRAL, lw=0.8, ls="-")
+    ax.set(xlabel="chance p", title=title, aspect="equal")
+left.set_ylabel("decision weight w(p)")
+save_figure(
+    fig,
+    "01_weighting",
+    alt="Decision weight against chance, with the diagonal. Left: for gamma 0.5, 0.61 and 0.69 the "
+    "curve lies above the diagonal for small chances and crosses it at 0.2781, 0.3388 and 0.3776. Right: "
+    "for gamma 0.25 it rises steeply, then dips before rising again; for gamma 2 it stays below the "
+    "diagonal everywhere.",
+)
+plt.show()
+
+# %% [markdown]
+# ## 5. The value of a gamble
+#
+# Now put the two curves together. The form of 1979 is **separable**: each outcome's value times the weight of
+# its own chance, added up, $V = \sum_i w(p_i)\,v(z_i)$. That is enough for the ticket of the opening
+# question.
+
+# %%
+ticket = weight(0.8) * value(100) + weight(0.2) * value(0)
+sure = value(60)
+swap = bisect(lambda amount: value(amount) - ticket, 1, 100)
+print(f"the ticket feels like {ticket:.2f}, sixty dollars feel like {sure:.2f}")
+print(f"the ticket is given away for any sure amount above {swap:.2f} dollars")
+
+# %% [markdown]
+# They take the 60, and would take anything above 56.75 for a ticket that pays 80 on average. How close was
+# your guess?
+#
+# The separable form has a flaw that shows when there are many outcomes. Ten prizes, from 91 to 100 dollars,
+# each with a chance of 1 in 10. Surely not worth more than a sure 100.
+
+# %%
+prizes, chances = np.arange(91, 101), np.full(10, 0.1)
+separable = np.sum(weight(chances) * value(prizes))
+print(f"the ten weights add up to {weight(chances).sum():.3f}")
+print(f"the gamble feels like {separable:.1f}, a sure 100 feels like {value(100):.1f}")
+
+# %% [markdown]
+# Absurd: never more than 100, and felt as better than 100. Each small chance is blown up, and nothing makes
+# the weights add up to 1.
+#
+# The 1979 theory was made for few outcomes. The remedy of 1992 is **cumulative**: do not bend the chance of
+# each prize, bend the chance of *at least* this prize. The weight of one prize is what it adds. With the best
+# prize first,
+#
+# $$\pi_i = w(p_1 + \dots + p_i) - w(p_1 + \dots + p_{i-1})$$
+
+
+# %%
+def rank_weights(probabilities, gamma):
+    """Decision weights, the most extreme outcome first."""
+    reached = np.clip(np.cumsum(probabilities), 0, 1)  # rounding may push the last sum past 1
+    return np.diff(weight(reached, gamma), prepend=0.0)
+
+
+ranked = rank_weights(chances, 0.61)
+print("best to worst prize:", " ".join(f"{w:.3f}" for w in ranked))
+print(f"they add up to {ranked.sum():.3f}")
+
+# %%
+fig, ax = plt.subplots(figsize=(7.2, 3.6))
+ax.bar(prizes, ranked[::-1], color=UP, width=0.7)
+ax.axhline(0.1, color=NEUTRAL, lw=1.2, ls="-")
+ax.axhline(weight(0.1), color=DOWN, lw=1.6, ls="--")
+label_line(ax, 93.0, weight(0.1) + 0.014, f"1979: all alike, total {10 * weight(0.1):.3f}", color=DOWN)
+label_line(ax, 93.0, 0.114, "the chance itself", color=NEUTRAL)
+label_line(ax, 93.0, 0.235, "bars, 1992: total 1", color=UP)
+ax.set(xlabel="prize (dollars)", ylabel="decision weight", xticks=prizes)
+ax.set_title("The cumulative form overweights the ends")
+save_figure(
+    fig,
+    "01_rank_weights",
+    alt="Decision weights of ten equally likely prizes from 91 to 100 dollars. In the cumulative form of "
+    "1992 the worst prize gets about 0.29 and the best about 0.19, the middle ones well below 0.1; in "
+    "the separable form each gets 0.186.",
+)
+plt.show()
+
+# %% [markdown]
+# Only the ends are blown up, most of all the worst prize and the best. The middle pays for it. (Now you see
+# why $w$ must not fall: a falling piece would give a prize a weight *below zero*.)
+#
+# The whole thing, for gains and losses together: losses are ranked from the worst inwards, with $\delta$ and,
+# if you like, their own exponent.
+
+
+# %%
+def prospect_value(
+    outcomes,
+    probabilities,
+    alpha=0.88,
+    loss_aversion=2.25,
+    reference=0.0,
+    gamma=0.61,
+    delta=0.69,
+    alpha_loss=None,
+    cumulative=True,
+):
+    z, p = np.asarray(outcomes, dtype=float), np.asarray(probabilities, dtype=float)
+    alpha_loss = alpha if alpha_loss is None else alpha_loss
+    total = 0.0
+    for side, power, bend in ((z >= reference, alpha, gamma), (z < reference, alpha_loss, delta)):
+        order = np.argsort(-np.abs(z[side] - reference))  # most extreme first
+        side_z, side_p = z[side][order], p[side][order]
+        weights = rank_weights(side_p, bend) if cumulative else weight(side_p, bend)
+        total += np.sum(weights * value(side_z, power, loss_aversion, reference))
+    return float(total)
+
+
+print(f"ten prizes, 1979: {prospect_value(prizes, chances, cumulative=False):.1f}")
+print(f"ten prizes, 1992: {prospect_value(prizes, chances):.1f}")
+print(f"a sure 91: {value(91):.1f}, a sure 100: {value(100):.1f}")
+both = [prospect_value([100, 0], [0.8, 0.2], cumulative=c) for c in (False, True)]
+print(f"the ticket, 1979 and 1992: {both[0]:.2f} {both[1]:.2f}")
+
+# %% [markdown]
+# The ten prizes are worth something between the worst and the best of them again. For the ticket the two
+# forms agree, as they must with at most one gain and one loss: then there is nothing to rank. With more
+# outcomes, a note that mixes the 1979 sum with the 1992 weights computes neither theory.
+
+# %% [markdown]
+# An independent check. Build the gamble from the bottom instead: climbing from one prize to the next adds
+# $v(z_i) - v(z_{i-1})$, and you get that step with the bent chance of reaching it. Nothing is ranked from the
+# top, yet the sum must be the same.
+#
+# And a second one: the course keeps these functions in `kto_utils.prospect`, the same mathematics plus error
+# checks. From now on they are imported from there.
+
+# %%
+from kto_utils import prospect
+
+rng = np.random.default_rng(1)
+climbing, package = 0.0, 0.0
+for _ in range(200):
+    z, chance = np.sort(rng.uniform(0, 100, 5)), rng.dirichlet(np.ones(5))
+    at_least = np.clip(chance[::-1].cumsum()[::-1], 0, 1)
+    steps = np.diff(value(z), prepend=0.0)
+    climbing = max(climbing, abs(np.sum(weight(at_least) * steps) - prospect_value(z, chance)))
+    package = max(package, abs(prospect.prospect_value(z - 50, chance) - prospect_value(z - 50, chance)))
+print(f"200 random gambles agree to 1e-9: climbing {climbing < 1e-9}, package {package < 1e-9}")
+assert max(climbing, package) < 1e-9
+
+# %% [markdown]
+# ## 6. One person, insurance and a lottery ticket
+#
+# A lottery: 1 chance in 1,000 to win 5,000 dollars. A fire: 1 chance in 1,000 to lose 5,000 dollars. Both are
+# worth 5 dollars on average, and 5 dollars is the price of the ticket and of the insurance.
+#
+# Someone who only fears risk buys insurance and no ticket. Someone who loves risk does the reverse. Many
+# people buy both. Ask the person of 1992.
+
+
+# %%
+def gain_from_ticket(price, **bend):
+    return prospect_value([5000 - price, -price], [0.001, 0.999], **bend)  # not playing is worth 0
+
+
+def gain_from_insurance(price, **bend):
+    uninsured = prospect_value([-5000, 0], [0.001, 0.999], **bend)
+    return prospect_value([-price], [1.0], **bend) - uninsured
+
+
+plain = {"gamma": 1.0, "delta": 1.0}
+for name, gain in (("ticket", gain_from_ticket), ("insurance", gain_from_insurance)):
+    print(f"{name:<9} for 5 dollars: {gain(5):+6.2f}   without weighting: {gain(5, **plain):+6.2f}")
+    print(f"{name:<9} is bought up to a price of {bisect(gain, 1, 100):.2f} dollars")
+
+# %% [markdown]
+# Above zero means: buys. Both are bought, by one person with one set of parameters, and far above the fair
+# price. Without weighting ($\gamma = \delta = 1$) they buy *neither*: the value function makes small sure
+# prices hurt and large amounts fade. The blown-up chance of 1 in 1,000 turns both decisions.
+#
+# For likely events it all turns round. Here is the whole range, for winning or losing 100 dollars.
+
+# %%
+p = np.linspace(0, 1, 1001)
+sure_gain = 100 * weight(p, 0.61) ** (1 / 0.88)  # v(sure) = w(p) v(100), solved for sure
+sure_loss = -100 * weight(p, 0.69) ** (1 / 0.88)
+fig, ax = plt.subplots(figsize=(7.6, 4.2))
+ax.plot(p, sure_gain - 100 * p, color=UP, ls="-")
+ax.plot(p, sure_loss + 100 * p, color=DOWN, ls="--")
+ax.axhline(0, color=NEUTRAL, lw=0.8)
+label_line(ax, 0.06, 9, "lottery: rare gain, overpaid", color=UP)
+label_line(ax, 0.02, -8, "insurance: rare loss,\noverpaid to avoid", color=DOWN)
+label_line(ax, 0.54, 20, "gambles on to dodge a likely loss", color=DOWN)
+label_line(ax, 0.4, -20, "takes less for\na likely gain", color=UP)
+ax.set(xlabel="chance p of winning or losing 100 dollars", ylabel="sure amount minus average (dollars)")
+ax.set_ylim(-28, 28)
+ax.set_title("Four attitudes to risk from one set of parameters")
+save_figure(
+    fig,
+    "01_fourfold",
+    alt="Sure amount that feels like a gamble, minus the gamble's average, against the chance of winning or "
+    "losing 100 dollars. Gains: positive for rare wins, strongly negative for likely ones. Losses: the "
+    "mirror pattern, negative for rare losses and positive for likely ones.",
+)
+plt.show()
+
+# %% [markdown]
+# ## 7. The bridge to KTO
+#
+# A language model answers a question; someone gives the reply a thumb, up or down. For KTO the "outcome" of a
+# reply is its **log-ratio** $r$: how much more probable the model in training (the *policy*) makes it than a
+# frozen copy from before (the *reference* model), in nats, the unit of the natural logarithm. The reference
+# point is a number $z_0$, in nats too. Lesson 06 computes both; here you only need that $r - z_0$ stands
+# where $z - z_{ref}$ stood.
+
+# %% [markdown]
+# Why not simply use $v(r - z_0)$ with the power of 1992? Training climbs along slopes. At the first step the
+# policy *is* the reference, so $r = 0$ for every reply, and $z_0 = 0$ too. Look at the slope exactly there,
+# and far out. Beside it the curve that KTO takes instead, the logistic $\sigma(\beta z)$ with $\beta = 0.1$.
+
+
+# %%
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+beta = 0.1
+print("distance   power, gain side   logistic")
+for z in (0.0, 0.001, 1.0, 10.0, 50.0, 100.0):
+    with np.errstate(divide="ignore"):  # 0 to a negative power
+        power = slope(np.float64(z))
+    print(f"{z:>8}   {power:16.4f}   {beta * sigmoid(beta * z) * sigmoid(-beta * z):8.6f}")
+
+# %% [markdown]
+# Two troubles with the power. At the start of training its slope is infinite. And far out it hardly falls: at
+# 100 nats more than half of the slope at 1 is left, so one reply can be pushed for ever. The logistic is
+# steepest at the reference point, with a finite $\beta/4 = 0.025$, and lets go far away.
+#
+# (A popular note says that the original "contains an exponential, expensive to compute". It contains a power,
+# and the KTO paper's reason is that it is hard to optimise.)
+#
+# The infinity is not academic. Two people judge the same reply before the first step, one thumb up, one thumb
+# down. The two pulls should cancel.
+
+# %%
+with np.errstate(divide="ignore", invalid="ignore"):
+    pull_up = slope(np.float64(0.0))
+    pull_down = -2.25 * slope(np.float64(0.0))
+    print(f"power:    {pull_up} and {pull_down} add up to {pull_up + pull_down}")
+pull = beta * sigmoid(0.0) * (1 - sigmoid(0.0))
+print(f"logistic: {pull:.3f} and {-pull:.3f} add up to {pull - pull:.3f}")
+
+# %% [markdown]
+# A `nan` in the gradient spoils every weight that it updates. So KTO swaps the curve. A thumb up is worth $v
+# = \lambda_D\,\sigma(\beta(r - z_0))$, a thumb down $v = \lambda_U\,\sigma(\beta(z_0 - r))$, and the loss of
+# a reply is $\lambda - v$. The **label** picks the branch, not the sign of $r - z_0$.
+
+
+# %%
+def kto_value(r, label, z0=0.0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):
+    if label:
+        return desirable_weight * sigmoid(beta * (r - z0))
+    return undesirable_weight * sigmoid(beta * (z0 - r))
+
+
+print("r - z0    thumb up   thumb down")
+for r in (-50.0, -10.0, 0.0, 10.0, 50.0):
+    print(f"{r:>6}    {kto_value(r, True):8.3f}   {kto_value(r, False):10.3f}")
+
+# %% [markdown]
+# Mind the middle row: "nothing happened" is worth one half, not 0. The worst case is 0. (With both weights 1,
+# the loss before the first step is therefore 0.5.)
+#
+# What survives? The S-shape: **concave in gains, convex in losses**. Second differences show it: negative
+# where a curve is concave, positive where it is convex.
+
+# %%
+gains, losses = np.linspace(0, 60, 121), np.linspace(-60, 0, 121)
+curves = {"power of 1992": value, "logistic of KTO": lambda z: kto_value(z, True)}
+for name, curve in curves.items():
+    concave, convex = np.all(np.diff(curve(gains), 2) < 0), np.all(np.diff(curve(losses), 2) > 0)
+    ratio = (curve(0.0) - curve(-10.0)) / (curve(10.0) - curve(0.0))
+    print(f"{name}: concave in gains {concave}, convex in losses {convex}, loss/gain {ratio:.2f}")
+
+# %% [markdown]
+# The last number, losing 10 against winning 10, shows what is gone: 1.00 in the place of 2.25. The logistic
+# is the same on both sides.
+#
+# | piece | 1992 | KTO |
+# |---|---|---|
+# | reference point | yes | kept, $z_0$ |
+# | concave in gains, convex in losses | yes | kept, and bounded |
+# | power, exponents | $\alpha = 0.88$ | dropped; $\beta$ says how fast it saturates |
+# | loss aversion $\lambda$ at the reference point | 2.25 | dropped; two label weights, 1 and 1 by default |
+# | probability weighting $w(p)$ | yes | dropped |
+
+# %%
+r = np.linspace(-60, 60, 601)
+fig, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.9))
+left.plot(r[r >= 0], value(r[r >= 0]), color=UP, ls="-")
+left.plot(r[r <= 0], value(r[r <= 0]), color=DOWN, ls="--")
+left.axhline(0, color=NEUTRAL, lw=0.8)
+left.set(xlabel="distance (dollars)", ylabel="felt value", title="1992: kinked, no ceiling")
+label_line(left, 30, 10, "gains", color=UP)
+label_line(left, -32, -72, "losses", color=DOWN)
+right.plot(r, kto_value(r, True), color=UP, ls="-")
+right.plot(r, kto_value(r, False), color=DOWN, ls="--")
+right.plot(0, 0.5, "o", color=NEUTRAL)
+right.set(xlabel="r - z0 (nats)", ylabel="value", ylim=(-0.05, 1.12), title="KTO: smooth, bounded")
+label_line(right, 24, 1.03, "thumb up", color=UP)
+label_line(right, -58, 1.06, "thumb down", color=DOWN)
+for ax in (left, right):
+    ax.axvline(0, color=NEUTRAL, lw=0.8)
+save_figure(
+    fig,
+    "01_bridge",
+    alt="Left: the power value function of 1992, with a kink at the reference point and no upper or lower "
+    "limit. Right: KTO's two logistic curves, rising for a thumb up and falling for a thumb down, both "
+    "between 0 and 1 and both one half at the reference point.",
+)
+plt.show()
+
+# %% [markdown]
+# ## 8. What goes wrong: "$\lambda_D = 1.33$ is loss aversion"
+#
+# A much-copied notebook sets $\lambda_D = 1.33$ on thumbs *up*, $\lambda_U = 1$ on thumbs down, and says that
+# this models loss aversion. It is backwards. Loss aversion makes the **loss** side heavy; 1.33 there makes
+# the **gain** side heavy. Offer both persons a fair coin: win 10 or lose 10. No probability weighting, as in
+# KTO.
+
+# %%
+persons = {"1992": 2.25, "both sides alike": 1.0, "gains 1.33, losses 1": 1 / 1.33}
+for name, aversion in persons.items():
+    coin = prospect_value([10, -10], [0.5, 0.5], loss_aversion=aversion, gamma=1.0, delta=1.0) + 0.0
+    verdict = "refuses" if coin < -1e-9 else "accepts" if coin > 1e-9 else "does not care"
+    print(f"{name:<21} loss/gain = {aversion:.2f}   coin {coin:+.2f}   {verdict}")
+
+# %% [markdown]
+# The symptom: loss aversion refuses the coin, and 1.33 on gains accepts it. (Multiplying both sides by 1.33
+# changes no choice, so only the ratio counts.)
+#
+# Where does 1.33 come from? It is 4/3, the upper end of the range that version 1 of the KTO paper (Section
+# 4.1, Eq. 8) recommends for $\lambda_D n_D / (\lambda_U n_U)$, with $n_D$ thumbs up and $n_U$ down. The
+# authors themselves say there that this leans to gains, unlike Kahneman and Tversky. Their main experiments
+# use 1 and 1.
+#
+# The same notebook puts loss aversion at 1.5 to 2.5. Its 1.33 does not even lie in there.
+#
+# One promise is left: this lesson runs without torch.
+
+# %%
+print("torch was imported:", "torch" in sys.modules)
+assert "torch" not in sys.modules
+
+# %% [markdown]
+# ## Recap
+#
+# - Outcomes are felt as distances from a reference point; $v(10) = 7.586$ and $v(-10) = -17.068$ in 1992.
+# - Diminishing sensitivity holds on both sides. Small $\alpha$ is steep only next to the reference point.
+# - Small chances weigh too much: below 0.2781 at $\gamma = 0.5$. At 2 nothing crosses; below 0.279 the curve
+#   falls.
+# - Weighting, not the value function, makes one person buy insurance and a lottery ticket.
+# - KTO keeps the reference point and the S-shape. It drops the power, the kink and the weighting of chances.
+
+# %% [markdown]
+# ## Questions an interviewer asks
+#
+# <details><summary>Which parts of prospect theory survive in KTO?</summary>
+# The reference point, and a value that is concave in gains and convex in losses. The power became a logistic,
+# the loss aversion coefficient became two weights on the labels, and probability weighting was dropped.
+# </details>
+#
+# <details><summary>Why not use the 1992 value function as the loss?</summary>
+# Its slope is infinite at the reference point, exactly where every reply is at the first step, and far out it
+# never lets go. The logistic has its largest slope, β/4, at the reference point and saturates on both sides.
+# </details>
+#
+# <details><summary>Is λ_D = 1.33 loss aversion?</summary>
+# No. Loss aversion makes losses heavier, 2.25 to 1. A weight of 1.33 on thumbs up makes gains heavier. 4/3 is
+# the upper end of version 1's range for λ_D n_D / (λ_U n_U); the default is 1 and 1.
+# </details>
+#
+# <details><summary>A person has α close to 0. Are they very sensitive?</summary>
+# Only next to the reference point. Further out they hardly notice size: at α = 0.1, 10 feels like 1.26 and 20
+# like 1.35.
+# </details>
+#
+# <details><summary>What is the difference between the 1979 and the 1992 form?</summary>
+# 1979 bends each chance on its own, so weights need not add up to 1 and a gamble can be felt as better than
+# its best prize. 1992 bends cumulative chances, ranked from the extremes inwards, separately for gains and
+# losses.
+# </details>
+#
+# <details><summary>What is KTO's value at the reference point?</summary>
+# One half of the weight, not 0: σ(0) = 1/2. Value 0 is the worst case.
+# </details>
+
+# %% [markdown]
+# ## Sources
+#
+# - Kahneman and Tversky (1979), "Prospect Theory: An Analysis of Decision under Risk": the separable form,
+#   and the idea that blown-up small chances explain both insurance and gambling.
+# - Tversky and Kahneman (1992), "Advances in Prospect Theory": value function (Eq. 5), weighting function
+#   (Eq. 6), the cumulative form, and the medians.
+# - Ingersoll (2007), "Non-Monotonicity of the Tversky-Kahneman Probability-Weighting Function": a curve that
+#   falls, and weights below zero.
+# - KTO, arXiv 2402.01306 version 1: 0.88 and 2.25, the example of 100 dollars at 80 in 100 against a sure 60,
+#   the loss (Eq. 7), the range of the two weights (Section 4.1, Eq. 8). The current version reportedly widens
+#   that range to [1, 3/2].
+# - Computed here: all crossings, the limit 0.279, all prices, the table of slopes.
+#
+# Next: [02](02_tiny_llama.ipynb), where a language model small enough to see through takes the stage.

@@ -1,0 +1,579 @@
+# %% [markdown]
+# # 05 · From logits to log-probabilities
+#
+# Turn a model's raw scores into the one number that KTO asks of it, the log-probability of a whole reply, and run eleven popular ways of getting it wrong.
+
+# %% [markdown]
+# **You will be able to**
+# - compute the log-probability of a reply by hand, with a loop, and with five lines of torch;
+# - say which logit predicts which token, and which tokens count;
+# - say why the tokens are summed and not averaged;
+# - recognise eleven common mistakes by their numbers.
+#
+# **You need first** what a logit is ([02](02_tiny_llama.ipynb)), tokens and the label mask ([03](03_tokenization.ipynb)), padding ([04](04_collator.ipynb)).
+#
+# **Time** about {{minutes}} minutes to read, {{seconds}} s to run.
+
+# %% [markdown]
+# **Before you run anything**
+#
+# A trained model scores a reply of nine tokens. By mistake, someone scores each token with the logits that stand at the token's *own* position, instead of the position before it. How many times too low is the result: 1.1 times, 4 times, 40 times? Write it down. Section 9 answers.
+
+# %%
+import math
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from matplotlib.colors import LinearSegmentedColormap
+
+from kto_utils import logprobs
+from kto_utils.collator import KTOPaddingCollator, pad_rows
+from kto_utils.data import load_eight_rows, tokenize_feedback
+from kto_utils.evaluate import collect_feedback, rates
+from kto_utils.losses import balanced_weights
+from kto_utils.model import load_reference_model, reference_of, tiny_llama, to_float64
+from kto_utils.plotting import ACCENT, DOWN, UP, save_figure, use_course_style
+from kto_utils.tokenizer import load_tokenizer
+from kto_utils.train import train_kto
+from kto_utils.world import find_reply, replies, trained_questions
+
+use_course_style()
+torch.set_printoptions(precision=4, sci_mode=False)
+
+# %% [markdown]
+# ## 1. Four words, two replies
+#
+# A language with four words: padding, `sky?`, `blue`, and the end token. Two users ask `sky?`. One gets `blue`, the other gets an empty reply: the end at once. The third place of the second row is padding.
+#
+# The mask says which tokens the model wrote: the end token counts, the prompt and the padding do not.
+#
+# For every place in every row a model returns one score per word, a **logit**: a tensor of shape `(B, T, V)`, here `(2, 3, 4)`. We choose ours as logarithms of small whole numbers, so that you can check everything in your head.
+
+# %%
+words = ["<pad>", "sky?", "blue", "<eos>"]
+labels = torch.tensor([[1, 2, 3], [1, 3, 0]])
+mask = torch.tensor([[0, 1, 1], [0, 1, 0]])
+weights = torch.tensor(
+    [[[1, 1, 6, 2], [1, 1, 2, 16], [5, 2, 2, 1]],
+     [[1, 1, 6, 2], [5, 2, 2, 1], [5, 2, 2, 1]]], dtype=torch.float64
+)  # fmt: skip
+logits = weights.log()
+for ids, flags in zip(labels.tolist(), mask.tolist(), strict=True):
+    print([words[i] for i in ids], flags)
+print("logits", tuple(logits.shape), "first place", logits[0, 0])
+
+# %% [markdown]
+# **Softmax** turns logits $x$ into probabilities. Its logarithm is a subtraction:
+#
+# $$\log p_v = x_v - \log \sum_u e^{x_u}$$
+#
+# At the first place the weights are 1, 1, 6, 2. They add up to 10, so `blue` must get probability 0.6. Logarithms are natural ones; their unit is the **nat**.
+
+# %%
+scores = logits[0, 0].tolist()
+log_total = math.log(sum(math.exp(x) for x in scores))
+for word, x in zip(words, scores, strict=True):
+    print(f"{word:6s} logit {x:.4f}   log p {x - log_total:.4f}   p {math.exp(x - log_total):.2f}")
+
+# %% [markdown]
+# The same for all places at once is **log-softmax**. Check it against torch's own, and check that only *differences* of logits count: adding any constant to the four logits of a place changes nothing.
+
+# %%
+log_probs = logits - logits.logsumexp(-1, keepdim=True)
+constant = 10 * torch.randn(2, 3, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+assert torch.allclose(log_probs, F.log_softmax(logits, dim=-1), atol=1e-12)
+assert torch.allclose(log_probs, F.log_softmax(logits + constant, dim=-1), atol=1e-12)
+print(log_probs.exp().sum(-1))
+
+# %% [markdown]
+# ## 2. The shift
+#
+# The logits at a place are the model's guess *after reading* that token. They are about the **next** one. So place 0 predicts token 1, place 1 predicts token 2, and the last place predicts a token we do not have.
+#
+# In code: drop the last place of the logits, drop the first label.
+
+# %%
+predictions, targets = log_probs[:, :-1], labels[:, 1:]
+print(tuple(predictions.shape), tuple(targets.shape))
+for t in range(2):
+    word = words[targets[0, t]]
+    print(f"after reading {words[labels[0, t]]:5s} p({word}) = {predictions[0, t, targets[0, t]].exp():.2f}")
+
+# %% [markdown]
+# ## 3. Gather: one number per token
+#
+# Of the four numbers at each place we want one: the one of the word that really came. `gather` picks along the last axis. It wants an index with as many axes as the tensor, hence `[..., None]` before and `squeeze` after.
+#
+# The loop below says the same slowly. It is the specification.
+
+# %%
+chosen = predictions.gather(-1, targets[..., None]).squeeze(-1)
+slow = [[float(predictions[b, t, targets[b, t]]) for t in range(2)] for b in range(2)]
+print(chosen)
+assert torch.allclose(chosen, torch.tensor(slow, dtype=torch.float64))
+
+# %% [markdown]
+# ## 4. The mask
+#
+# The last number of the second row is the score of a padding token. Nobody wrote it, so it must not count. The mask is shifted like the labels: it belongs to the token that is *predicted*.
+
+# %%
+scored = mask[:, 1:].bool()
+chosen = chosen.masked_fill(~scored, 0.0)
+print(chosen)
+print("sum per row:", chosen.sum(-1))
+print("probability:", chosen.sum(-1).exp())
+
+# %% [markdown]
+# 0.48 is $0.6 \times 0.8$: first `blue`, then the end. And 0.2 is the chance to end at once. A sum of logarithms is the logarithm of a product.
+#
+# ## 5. `get_probs`
+#
+# Shift, softmax, gather, mask: that is the whole function. Entry $t$ of the result belongs to token $t+1$. Section 8 will harden it.
+
+# %%
+def get_probs(logits, labels, mask):
+    predictions, targets, scored = logits[:, :-1], labels[:, 1:], mask[:, 1:].bool()
+    log_probs = predictions.log_softmax(-1)
+    chosen = log_probs.gather(-1, targets[..., None]).squeeze(-1)
+    return chosen.masked_fill(~scored, 0.0)
+
+
+by_hand = torch.tensor([0.6 * 0.8, 0.2], dtype=torch.float64).log()
+assert torch.allclose(get_probs(logits, labels, mask).sum(-1), by_hand)
+print(get_probs(logits, labels, mask))
+
+# %% [markdown]
+# Now a real model. The course ships a small one, and eight replies with thumbs. What does it think of the first reply, token by token?
+
+# %%
+tokenizer, reference = load_tokenizer(), load_reference_model().requires_grad_(False)
+rows = [tokenize_feedback(row, tokenizer) for row in load_eight_rows()]
+batch = KTOPaddingCollator(tokenizer)(rows)
+ids, label_mask, attention_mask = batch["input_ids"], batch["label_mask"], batch["attention_mask"]
+logits = reference(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits
+logps = get_probs(logits, ids, label_mask)
+print("logits", tuple(logits.shape), "-> logps", tuple(logps.shape))
+
+
+def tokens_of(row_ids):
+    return [tokenizer.decode([i]) for i in row_ids]
+
+
+wrote = label_mask[0, 1:].bool()
+for token, logp in zip(tokens_of(ids[0, 1:][wrote]), logps[0][wrote], strict=True):
+    print(f"{token!r:10s} log p {logp:7.4f}   p {logp.exp():.4f}")
+
+# %% [markdown]
+# Three tokens carry a decision: how to open, which colour, which ending. The others follow from them, and cost almost nothing.
+#
+# Here is the shift as a picture. Each line is a place, named by the token just read; each column is a token of the reply; the cell holds the log-probability. One cell *below* each bright one stands the same token scored at its own place.
+
+# %%
+start = int(label_mask[0].argmax())
+end = start + int(label_mask[0].sum())
+table = logits[0, start - 1 : end - 1].log_softmax(-1)[:, ids[0, start:end]]
+fig, ax = plt.subplots(figsize=(7.2, 5.4))
+image = ax.imshow(table, vmin=-15, vmax=0)
+for i in range(len(table)):
+    for j in range(len(table)):
+        ax.text(j, i, f"{table[i, j]:.0f}".replace("-0", "0"), ha="center", va="center",
+                color="black" if table[i, j] > -7 else "white")  # fmt: skip
+ax.set_xticks(range(len(table)), tokens_of(ids[0, start:end]), rotation=40)
+ax.set_yticks(range(len(table)), tokens_of(ids[0, start - 1 : end - 1]))
+ax.set(xlabel="token that is scored", ylabel="token just read", title="Only the next token is likely: the bright diagonal")
+ax.grid(False)
+fig.colorbar(image, label="log-probability (nats)", extend="min")
+save_figure(fig, "05_shift", alt="Table of log-probabilities for the reply It is blue. Happy to help! Lines are the "
+            "token just read, columns the token scored. Only the diagonal, where the column is the next token, is "
+            "near 0 nats; everywhere else it is between -8 and -14.")  # fmt: skip
+plt.show()
+
+# %% [markdown]
+# ## 6. Sum, not mean
+#
+# A reply is one event: this token, then that one, then the end. By the chain rule of probability
+#
+# $$\log \pi(y \mid x) = \sum_t \log \pi(y_t \mid x, y_{<t}).$$
+#
+# So a model and a batch give one number per reply. Nothing is divided by the length.
+
+# %%
+def sequence_logps(model, batch, prefix=""):
+    input_ids, attention_mask, label_mask = (
+        batch[prefix + field] for field in ("input_ids", "attention_mask", "label_mask")
+    )
+    logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+    return get_probs(logits, input_ids, label_mask).sum(-1)
+
+
+for row, logp, n in zip(load_eight_rows(), sequence_logps(reference, batch), label_mask.sum(-1), strict=True):
+    print(f"{logp:9.4f} nats   {n:2d} tokens  {row['completion']}")
+
+# %% [markdown]
+# The model was trained on polite and rude replies, right and wrong. Those are a few nats away. The reply about homework is a text it has never seen, and its tokens add up to a very low number. `"kl_"` as prefix would score the mismatched rows of lesson 04.
+#
+# Is the sum really the logarithm of a probability? In this small world you can test that: one question has 48 possible replies, and their probabilities cannot exceed 1.
+
+# %%
+question = trained_questions()[0]
+listed = [
+    tokenize_feedback({"prompt": question.prompt, "completion": r.text, "label": r.thumbs_up}, tokenizer)
+    for r in replies(question)
+]
+world_batch = pad_rows(listed, tokenizer.pad_token_id)
+sums = sequence_logps(reference, world_batch)
+means = sums / world_batch["label_mask"].sum(-1)
+print(question.text)
+print(f"sum : the 48 probabilities add up to {sums.exp().sum():.4f}")
+print(f"mean: the 48 'probabilities' add up to {means.exp().sum():.4f}")
+assert sums.exp().sum() < 1.0 < means.exp().sum()
+
+# %% [markdown]
+# The little that is missing to 1 lies on other texts. The mean is no log-probability of anything.
+#
+# A second test: score the reply in two pieces, first `It is blue.`, then the rest. Sums add up. Means do not.
+
+# %%
+first, rest = label_mask[:1].clone(), label_mask[:1].clone()
+first[:, start + 4 :], rest[:, : start + 4] = 0, 0
+for name, part in (("It is blue.", first), ("the rest", rest), ("the whole", label_mask[:1])):
+    piece = get_probs(logits[:1], ids[:1], part).sum()
+    print(f"{name:12s} sum {piece:.4f}   mean {piece / part.sum():.4f}")
+
+# %% [markdown]
+# KTO compares the trained model, the **policy** $\pi$, with its frozen copy, the **reference**. Their **log-ratio** $r = \log\pi(y|x) - \log\pi_\mathrm{ref}(y|x)$ is therefore a sum over tokens too. A popular notebook calls normalising by the mask the difference from DPO. It is none: neither method divides by the length.
+#
+# ## 7. Check it against three others
+#
+# `cross_entropy` is minus the log-probability of the target. With `reduction="none"` it returns one number per token, which must be ours with the other sign.
+
+# %%
+ce = F.cross_entropy(logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none")
+gap = (-ce * label_mask[:, 1:] - logps).abs().max()
+print(f"largest difference below 1e-12: {bool(gap < 1e-12)}")
+assert gap < 1e-12
+
+# %% [markdown]
+# The library's own loss takes labels with -100 where nothing is scored, and shifts by itself. It is the *mean* over all scored tokens of the batch, and casts logits to float32. So multiply by the number of tokens and compare six digits.
+
+# %%
+hf_labels = ids.masked_fill(label_mask == 0, -100)
+loss = reference(input_ids=ids, attention_mask=attention_mask, labels=hf_labels).loss
+n_tokens = label_mask.sum()
+print(f"library: {-loss * n_tokens:.3f}   ours: {logps.sum():.3f}   ({n_tokens} tokens)")
+assert abs(loss * n_tokens + logps.sum()) < 1e-3
+
+# %% [markdown]
+# Third, four things that must *not* matter, and one that must. The number of a reply belongs to this reply and its prompt alone.
+
+# %%
+def with_noise(place):
+    noisy = logits[:1].clone()
+    noise = torch.randn(noisy[:, place].shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    noisy[:, place] += noise
+    return float(get_probs(noisy, ids[:1], label_mask[:1]).sum())
+
+
+padded = pad_rows([rows[0], {f: v * 2 for f, v in rows[4].items() if f != "label"}], pad_id=0)
+print(f"as it is                            {logps[0].sum():.4f}")
+print(f"noise on logits of the prompt       {with_noise(slice(0, start - 1)):.4f}")
+print(f"noise on logits of the padding      {with_noise(slice(end, None)):.4f}")
+print(f"alone, without padding              {sequence_logps(reference, pad_rows(rows[:1], 0))[0]:.4f}")
+print(f"other neighbour, twice the padding  {sequence_logps(reference, padded)[0]:.4f}")
+print(f"noise on the prompt's LAST place    {with_noise(start - 1):.4f}   <- it predicts the reply's first token")
+
+# %% [markdown]
+# ### Which tokens moved?
+#
+# Per-token numbers answer a question that no summary can: after some training, *where* in the reply did the policy change? Collect thumbs, train a copy for 40 KTO steps (lesson 07 explains how), and subtract token by token.
+
+# %%
+feedback = collect_feedback(reference, trained_questions(), n=50, seed=0)
+n_up = sum(row["label"] for row in feedback)
+desirable, undesirable = balanced_weights(n_up, len(feedback) - n_up)
+policy, _ = train_kto(load_reference_model(), reference_of(reference), feedback, tokenizer, steps=40,
+                      desirable_weight=desirable, undesirable_weight=undesirable)  # fmt: skip
+policy.requires_grad_(False)
+print(f"{n_up} thumbs up, {len(feedback) - n_up} down")
+print(f"thumbs-up rate: {rates(reference)['thumbs_up']:.3f} before, {rates(policy)['thumbs_up']:.3f} after")
+
+# %%
+texts = [" Good question! The answer is blue.", " That would be blue, my friend.", " It is blue. Happy to help!",
+         " Good question! The answer is green.", " It is blue. Even a child knows that.",
+         " Obviously blue. Stop wasting my time."]  # fmt: skip
+chosen_rows = [listed[[r.text for r in replies(question)].index(text)] for text in texts]
+six = pad_rows(chosen_rows, tokenizer.pad_token_id)
+arguments = {"input_ids": six["input_ids"], "attention_mask": six["attention_mask"], "use_cache": False}
+per_token = [get_probs(m(**arguments).logits, six["input_ids"], six["label_mask"]) for m in (policy, reference)]
+moved = (per_token[0] - per_token[1])[:, start - 1 :]
+print(moved[0])
+
+# %% [markdown]
+# Six replies to *What colour is the sky?*, one per line, each token in its cell with its log-ratio in nats. Colours stop at 3 nats; the numbers do not.
+
+# %%
+fig, ax = plt.subplots(figsize=(10.5, 4.6))
+diverging = LinearSegmentedColormap.from_list("moved", [DOWN, "white", UP])
+image = ax.imshow(moved, cmap=diverging, vmin=-3, vmax=3, aspect="auto")
+for i, row_ids in enumerate(six["input_ids"][:, start:]):
+    for j in range(int(six["label_mask"][i].sum())):
+        number = f"{moved[i, j]:+.1f}" if abs(moved[i, j]) >= 0.05 else "0"
+        colour = "white" if abs(moved[i, j]) > 2.2 else "black"
+        ax.text(j, i, f"{tokenizer.decode(row_ids[j : j + 1]).strip()}\n{number}", color=colour, ha="center",
+                va="center", fontsize=10)  # fmt: skip
+found = [find_reply(question, text) for text in texts]
+names = [f"{'polite' if r.polite else 'rude'}, {'right' if r.right else 'wrong'}\nr = {row.sum():+.1f}"
+         for r, row in zip(found, moved, strict=True)]  # fmt: skip
+ax.set_yticks(range(len(texts)), names)
+ax.set_xticks(range(moved.shape[1]), range(1, moved.shape[1] + 1))
+ax.set(xlabel="token of the reply", title="Few tokens move: the opening, the answer, the rude words")
+ax.hlines([i + 0.5 for i in range(5)], -0.5, moved.shape[1] - 0.5, color="white", linewidth=4)
+ax.grid(False)
+fig.colorbar(image, label="log-ratio of the token (nats)", extend="both")
+save_figure(fig, "05_tokens_moved", alt="Heat map of six replies, one cell per token, with the log-ratio of policy "
+            "against reference after 40 KTO steps. The openings Good and That rise by 1.4 and 0.7 nats, the "
+            "right colour rises by 0.6, the wrong one falls by 1.4, most words of the rude replies fall by 11 to 14 "
+            "nats; all other tokens, the end token included, stay near 0.")  # fmt: skip
+plt.show()
+
+# %% [markdown]
+# Read the lines in pairs. Lines 1 and 4 differ in one word, and only that word separates them: right rose, wrong fell. Line 3 is polite and right, and yet its $r$ is below 0: it shares its first word with the rude reply of line 5, and `It` cannot know what follows.
+#
+# The rude words fell most, although one low token would be enough. This is a snapshot after 40 steps, not a finished policy: [lesson 07](07_training.ipynb) goes on.
+
+# %% [markdown]
+# ## 8. Numbers that break
+#
+# Why not take the softmax first and the logarithm afterwards? Because small probabilities round to 0 on the way, and $\log 0 = -\infty$. Subtracting the log-sum never leaves the log scale.
+
+# %%
+far_apart = torch.tensor([0.0, -200.0], dtype=torch.float32)
+print("softmax, then log:", far_apart.softmax(-1).log())
+print("log_softmax:      ", far_apart.log_softmax(-1))
+
+# %% [markdown]
+# **bfloat16** keeps 8 significant binary digits. The larger the number, the coarser its grid, and a log-probability grows with the reply. KTO subtracts two such numbers.
+
+# %%
+for size in (0.5, 2.5, 44.0, 230.0, 1000.0):
+    grid = 2.0 ** (math.floor(math.log2(size)) - 7)
+    assert torch.tensor(size + grid * 0.49).bfloat16() == torch.tensor(size).bfloat16()
+    print(f"near -{size:6.1f} nats, bfloat16 numbers are {grid:.4f} nats apart")
+
+# %% [markdown]
+# Take a policy that has barely moved: its logits are the reference's plus a little noise, and both models return bfloat16. The rounding of the logits is done and stays. Casting them to float32 *before* the softmax avoids all further loss, so `get_probs` casts.
+
+# %%
+noise = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+pair = [(logits + 0.3 * noise).bfloat16(), logits.bfloat16()]
+
+
+def logratio_in(dtype):
+    ours, theirs = (get_probs(x.to(dtype), ids, label_mask).sum(-1) for x in pair)
+    return " ".join(f"{float(value):6.2f}" for value in ours - theirs)
+
+
+for dtype in (torch.float64, torch.float32, torch.bfloat16):
+    print(f"r per row, softmax and sum in {str(dtype)[6:]:9s}{logratio_in(dtype)}")
+
+# %% [markdown]
+# **Zero times minus infinity.** Suppose one word is forbidden (logit $-\infty$) and it stands in the prompt, where nothing is scored. Multiplying by the mask gives $0 \cdot (-\infty)$, which is NaN, and the sum with it. `masked_fill` *assigns* the zero.
+
+# %%
+forbidden = logits[:1].clone()
+forbidden[0, 3, ids[0, 4]] = -math.inf
+log_probs = forbidden[:, :-1].log_softmax(-1).gather(-1, ids[:1, 1:, None]).squeeze(-1)
+print("multiplied:", (log_probs * label_mask[:1, 1:]).sum())
+print("assigned:  ", get_probs(forbidden, ids[:1], label_mask[:1]).sum())
+
+# %% [markdown]
+# **A NaN that comes back.** A softmax over nothing but $-\infty$ is NaN, so a model may return NaN at padding. Our mask hides it in the result. The gradient finds it all the same.
+
+# %%
+def nan_in_gradient(function):
+    bad = logits[:1].clone()
+    bad[:, end:] = math.nan  # places behind the reply
+    bad.requires_grad_()
+    total = function(bad, ids[:1], label_mask[:1]).sum()
+    total.backward()
+    return f"result {total:.4f}, NaN in the gradient: {int(bad.grad.isnan().sum())} of {bad.numel()}"
+
+
+print(torch.tensor([-math.inf, -math.inf]).softmax(-1))
+print(nan_in_gradient(get_probs))
+
+# %% [markdown]
+# So replace what is not scored *before* computing. That is the final version. It also leaves out the table of all log-probabilities: the chosen logit minus the log-sum is enough. TRL 1.9 does the same in float32 and float64.
+
+# %%
+def get_probs(logits, labels, mask):
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    scored = mask[:, 1:].bool()
+    targets = labels[:, 1:].masked_fill(~scored, 0)
+    predictions = logits[:, :-1].masked_fill(~scored[..., None], 0.0)
+    chosen = predictions.gather(-1, targets[..., None]).squeeze(-1)
+    return (chosen - predictions.logsumexp(-1)).masked_fill(~scored, 0.0)
+
+
+print(nan_in_gradient(get_probs))
+assert torch.allclose(get_probs(logits, ids, label_mask), logps, atol=1e-12)
+assert torch.equal(get_probs(logits, ids, label_mask), logprobs.get_probs(logits, ids, label_mask))
+
+# %% [markdown]
+# From the next lesson on `get_probs` and `sequence_logps` are imported from `kto_utils.logprobs`: the same mathematics plus error checks.
+#
+# ## 9. What goes wrong
+#
+# Numbers 1 to 4, 6, 8, 10 and 11 below stand in one popular notebook.
+#
+# **1. No shift.** Each token is scored at its own place. Compare with your guess.
+
+# %%
+unshifted = (logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1) * label_mask).sum(-1)
+print(f"shifted {logps[0].sum():.2f}, unshifted {unshifted[0]:.2f}: {unshifted[0] / logps[0].sum():.1f} times too low")
+
+# %% [markdown]
+# And if you *train* on it? Two small models, one with the shift and one without, 40 steps each on the eight replies. What is the likeliest word after each token of a reply?
+
+# %%
+def habits(shift):
+    model = to_float64(tiny_llama(512, hidden_size=32, intermediate_size=64, num_layers=1, dtype=torch.float64))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(40):
+        out = model(input_ids=ids, attention_mask=attention_mask).logits
+        log_probs = out[:, : out.shape[1] - shift].log_softmax(-1)
+        picked = log_probs.gather(-1, ids[:, shift:, None]).squeeze(-1)
+        optimizer.zero_grad()
+        (-picked[label_mask[:, shift:].bool()].mean()).backward()
+        optimizer.step()
+    guess, inside = out.argmax(-1)[:, :-1], (label_mask[:, :-1] * label_mask[:, 1:]).bool()
+    return [(guess == ids[:, k : k + guess.shape[1]])[inside].double().mean() for k in (0, 1)]
+
+
+for name, shift in (("with shift", 1), ("without", 0)):
+    current, following = habits(shift)
+    print(f"{name:10s}: the token just read {current:.2f}, the next token {following:.2f}")
+
+# %% [markdown]
+# Without the shift the loss falls beautifully, and the model has learned to repeat what it just read.
+#
+# **2. `mask / mask.sum()`.** That divides by the completion tokens of the *whole batch*. A reply's number then depends on its neighbours, and $\beta$ shrinks with the batch.
+
+# %%
+for members in ([0, 7], [0, 1, 2, 3], list(range(8))):
+    n_tokens = int(label_mask[members].sum())
+    print(f"batch {members!s:25s} reply 0: {logps[0].sum() / n_tokens:.4f}   0.1 as beta acts like {0.1 / n_tokens:.4f}")
+
+# %% [markdown]
+# **3. Prompt and padding scored.** Without a mask every place counts. The prompt's tokens swamp the reply, and the result depends on how much padding the neighbours caused.
+
+# %%
+everything = torch.ones_like(label_mask)
+short = int(attention_mask[0].sum())
+print(f"reply only              {logps[0].sum():9.4f}")
+print(f"with prompt             {get_probs(logits, ids, attention_mask)[0].sum():9.4f}")
+print(f"with prompt and padding {get_probs(logits, ids, everything)[0].sum():9.4f}")
+print(f"places that are no completion token: {1 - label_mask.double().mean():.1%}")
+
+# %% [markdown]
+# **4. Token by token instead of the sequence.** KTO passes $\beta r$ through a sigmoid ([lesson 06](06_losses.ipynb)): once, on the sum. Squash every place of the batch by itself, and prompt and padding each add a constant one half. Give every completion token 5 nats in the right direction and see what each loss makes of it.
+
+# %%
+beta, sign = 0.1, torch.where(batch["label"], 1.0, -1.0).double()[:, None]
+for gift in (0.0, 5.0):
+    ratio = gift * sign * label_mask[:, 1:]
+    right = torch.sigmoid(-beta * sign[:, 0] * ratio.sum(-1)).mean()
+    popular = torch.sigmoid(-beta * sign * ratio / label_mask.sum()).mean()
+    print(f"{gift:.0f} nats per token: KTO loss {right:.4f}, popular version {popular:.4f}")
+
+# %% [markdown]
+# A loss that sits at one half whatever the model does: that symptom is worth remembering.
+#
+# **5. Mean instead of sum.** Section 6 ran it: 48 "probabilities" that add up to over 30.
+#
+# **6. The reference records gradients.** Forgetting `torch.no_grad()` costs memory, and if the reference is not frozen, gradients pile up in it, as large as the policy's and opposite.
+
+# %%
+two = [load_reference_model(), load_reference_model()]
+small = {field: tensor[:2] for field, tensor in batch.items()}
+r = sequence_logps(two[0], small) - sequence_logps(two[1], small)
+r.sum().backward()
+gradients = [torch.cat([p.grad.flatten() for p in model.parameters()]) for model in two]
+print("gradient norm: policy {:.3f}, reference {:.3f}".format(*(g.norm() for g in gradients)))
+print("opposite:", torch.allclose(gradients[0], -gradients[1]))
+
+# %% [markdown]
+# **7. The end token is not scored.** Then nothing asks *did the model stop here?* `It is blue.` is a fine beginning, but this model practically never ends there.
+
+# %%
+stops = tokenize_feedback({"prompt": question.prompt, "completion": " It is blue.", "label": True}, tokenizer)
+for name, row in (("It is blue.", stops), ("It is blue. Happy to help!", rows[0])):
+    one = pad_rows([row], tokenizer.pad_token_id)
+    with_end = sequence_logps(reference, one)
+    one["label_mask"][:, -1] = 0
+    print(f"{name:27s} p without end {sequence_logps(reference, one).exp()[0]:.4f}, with end {with_end.exp()[0]:.4f}")
+
+# %% [markdown]
+# Without the end, the broken-off reply looks twice as likely as the whole one. And a policy that is never scored on its end is never taught to stop.
+#
+# **8. `0 * -inf`** and **9. bfloat16**: section 8.
+#
+# **10. `nanmean` over the losses.** One NaN logit in one row: the loss looks healthy, the gradient is ruined. The package's version names the row instead.
+
+# %%
+broken = logits.clone()
+broken[3, start + 2, 7] = math.nan
+broken.requires_grad_()
+loss = torch.sigmoid(-0.1 * get_probs(broken, ids, label_mask).sum(-1)).nanmean()
+loss.backward()
+print(f"loss {loss:.4f}, NaN in the gradient: {bool(broken.grad.isnan().any())}")
+try:
+    logprobs.get_probs(broken, ids, label_mask)
+except ValueError as error:
+    print("ValueError:", error)
+
+# %% [markdown]
+# **11. `1 - sigmoid(u)`.** In exact arithmetic it is `sigmoid(-u)`. In float32 it rounds to 0 from 17 on, and the gradient dies with it.
+
+# %%
+for wrong_way in (True, False):
+    u = torch.tensor(17.0, requires_grad=True)
+    value = 1 - torch.sigmoid(u) if wrong_way else torch.sigmoid(-u)
+    value.backward()
+    print(f"{'1 - sigmoid(17)' if wrong_way else 'sigmoid(-17)':16s} {value:.1e}   gradient {u.grad.abs():.1e}")
+
+# %% [markdown]
+# ## Recap
+#
+# 1. The logits at place $t$ predict token $t+1$: drop the last logits and the first label.
+# 2. Log-softmax is a subtraction; gather picks the token that came.
+# 3. Completion tokens count, the end token with them; prompt and padding get an *assigned* 0.
+# 4. A reply's number is the sum over its tokens, in nats. It depends on nothing else in the batch.
+# 5. The log-ratio per token shows where a policy moved.
+
+# %% [markdown]
+# ## Questions an interviewer asks
+#
+# <details><summary>Why do you shift logits and labels?</summary> The logits at place t are computed after reading token t, so they describe token t + 1. Unshifted training teaches the model to copy the current token.</details>
+#
+# <details><summary>Is the log-ratio in KTO or DPO normalised by length?</summary> No. Both sum over completion tokens, since the sum is the log-probability of the reply. Long replies therefore tend to have a larger |r| and saturate the sigmoid sooner.</details>
+#
+# <details><summary>Which tokens are scored?</summary> All tokens of the completion and the end token. Not the prompt, not the padding, never the begin token.</details>
+#
+# <details><summary>Does the last place of the prompt matter?</summary> Yes: its logits predict the first token of the completion. The places before it do not matter to the score.</details>
+#
+# <details><summary>Why assign zeros instead of multiplying by the mask?</summary> 0 times minus infinity is NaN. And to keep NaN out of the gradient, replace unscored values before the computation, not only after it.</details>
+#
+# <details><summary>Your model runs in bfloat16. Where do you cast?</summary> Cast the logits to float32 before log-softmax, and sum in float32. Near -230 nats, bfloat16 numbers are 1 nat apart.</details>
+
+# %% [markdown]
+# ## Sources
+#
+# - Log-ratio as a sequence quantity: KTO, arXiv 2402.01306 v1, Eq. 7; sum instead of mean: ContextualAI/HALOs (`average_log_prob=False`), TRL 1.16 (`.sum(-1)`).
+# - `selective_log_softmax` (gather minus log-sum in float32 and float64): TRL 1.9.
+# - All numbers on this page are computed on this page.
+#
+# Next: [06 · The KTO loss](06_losses.ipynb) turns these log-ratios into a loss.

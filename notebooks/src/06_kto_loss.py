@@ -1,0 +1,851 @@
+# %% [markdown]
+# # 06 · The KTO loss
+#
+# Derive the KTO loss from the goal it comes from, compute it on eight rows with every intermediate number in sight, and learn what it does not promise.
+
+# %% [markdown]
+# **You will be able to**
+# - derive the implicit reward, and say which rewards nobody can tell apart;
+# - write the KTO loss and its gradient from memory, and compute both by hand;
+# - say what the reference point $z_0$ is, and what a batch can know of it;
+# - name three promises that KTO does *not* make.
+#
+# **You need first** a reference point and a value function ([01](01_prospect_theory.ipynb)), mismatched
+# completions ([04](04_collator.ipynb)), $\log \pi(y|x)$ as a sum over tokens ([05](05_get_probs.ipynb)).
+#
+# **Time** about {{minutes}} minutes to read, {{seconds}} s to run.
+
+# %% [markdown]
+# **Before you run anything.** The policy was copied from the reference a moment ago; it has learned nothing.
+# Your batch has three thumbs up with weight 1.33 and five thumbs down with weight 1. What is the loss?
+#
+# (a) 0 (b) $\ln 2$ (c) the mean weight (d) half the mean weight
+#
+# Write down a letter *and* a number. Section 8 computes it.
+
+# %%
+import json
+import math
+import textwrap
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+
+from kto_utils.collator import KTOPaddingCollator
+from kto_utils.data import load_eight_rows, tokenize_feedback
+from kto_utils.evaluate import sampled_kl
+from kto_utils.logprobs import sequence_logps
+from kto_utils.model import load_reference_model, reference_of
+from kto_utils.plotting import ACCENT, DOWN, NEUTRAL, UP, label_line, save_figure, use_course_style
+from kto_utils.prospect import value as human_value
+from kto_utils.tokenizer import load_tokenizer
+from kto_utils.train import train_kto, train_sft
+from kto_utils.world import all_questions
+
+use_course_style()
+torch.set_default_dtype(torch.float64)  # so that your digits are the same as these
+
+# %% [markdown]
+# A small helper. It stops the lesson if two results differ, and says how closely they agree if they do.
+
+
+# %%
+def check(what, a, b, tolerance=1e-12):
+    difference = float((torch.as_tensor(a) - torch.as_tensor(b)).abs().max())
+    assert difference < tolerance, f"{what}: they differ by {difference}"
+    print(f"{what}: they agree to {tolerance:.0e}")
+
+
+# %% [markdown]
+# ## 1. The goal: better replies, close to home
+#
+# Somebody asks *What colour is the sky?* To keep it small, only three replies exist. The reference model gives
+# them with the probabilities below, and a taste gives each a **reward** $R$.
+
+# %%
+names = ["polite, right", "rude, right", "polite, wrong"]
+pi_ref = torch.tensor([0.2, 0.5, 0.3])
+R = torch.tensor([1.0, 0.0, -1.0])
+beta = 0.8
+for name, p, reward in zip(names, pi_ref, R, strict=True):
+    print(f"{name:14} reference {p:.1f}   reward {reward:+.0f}")
+
+# %% [markdown]
+# A new policy $\pi$ should collect reward, and pay for every step away from the reference:
+#
+# $$J(\pi) \;=\; \underbrace{\textstyle\sum_y \pi(y)\,R(y)}_{\text{reward collected}} \;-\; \beta\,\underbrace{\textstyle\sum_y \pi(y)\log\frac{\pi(y)}{\pi_{\text{ref}}(y)}}_{\mathrm{KL}(\pi\,\|\,\pi_{\text{ref}})}$$
+#
+# $\beta$ is the price of one nat. (This is the usual goal of RLHF; a nat is the unit of a natural logarithm.)
+
+
+# %%
+def kl(p, q):
+    return torch.xlogy(p, p / q).sum(-1)
+
+
+def objective(pi):
+    return (pi * R).sum(-1) - beta * kl(pi, pi_ref)
+
+
+best_only = torch.tensor([1.0, 0.0, 0.0])
+for name, pi in {"stay": pi_ref, "half way": (pi_ref + best_only) / 2, "best reply only": best_only}.items():
+    print(f"{name:16} reward {(pi * R).sum():+.3f}   KL {kl(pi, pi_ref):.3f}   J {objective(pi):+.3f}")
+
+# %% [markdown]
+# Half way beats both ends. Giving *only* the best reply collects the most reward, but its KL costs more than
+# it brings. So where exactly is the top?
+
+# %% [markdown]
+# ## 2. The top, in three steps
+#
+# **Step 1: one average instead of two.** Both sums run over $\pi$, so put them together, and move $R$ inside
+# the logarithm:
+#
+# $$J(\pi) = \sum_y \pi(y)\Big[R(y) - \beta\log\frac{\pi(y)}{\pi_{\text{ref}}(y)}\Big] = -\beta\sum_y \pi(y)\log\frac{\pi(y)}{\pi_{\text{ref}}(y)\,e^{R(y)/\beta}}$$
+#
+# Do both sides agree, on a thousand random policies?
+
+# %%
+generator = torch.Generator().manual_seed(0)
+some_policies = torch.rand(1000, 3, generator=generator)
+some_policies = some_policies / some_policies.sum(-1, keepdim=True)
+
+tilted = pi_ref * torch.exp(R / beta)
+one_average = -beta * torch.xlogy(some_policies, some_policies / tilted).sum(-1)
+check("step 1", one_average, objective(some_policies))
+
+# %% [markdown]
+# **Step 2: make it a probability.** The numbers $\pi_{\text{ref}}\,e^{R/\beta}$ do not add up to 1. Their sum
+# is called the **partition function** $Z$. Divide by it and you have a policy, call it $\pi^*$.
+
+# %%
+Z = tilted.sum()
+pi_star = tilted / Z
+print(f"Z = {Z:.4f}")
+for name, before, after in zip(names, pi_ref, pi_star, strict=True):
+    print(f"{name:14} {before:.3f} -> {after:.3f}")
+
+# %% [markdown]
+# **Step 3: read off the maximum.** With $\pi_{\text{ref}}\,e^{R/\beta} = Z\,\pi^*$, step 1 becomes
+#
+# $$J(\pi) \;=\; \beta\log Z \;-\; \beta\,\mathrm{KL}(\pi\,\|\,\pi^*)$$
+#
+# A KL is never negative, and it is 0 only where both are equal. So $\pi^*$ is the one best policy, and
+# $\beta\log Z$ is the most that anybody can get.
+
+# %%
+check("step 3", beta * Z.log() - beta * kl(some_policies, pi_star), objective(some_policies))
+print(f"beta log Z      {beta * Z.log():.4f}")
+print(f"J(pi*)          {objective(pi_star):.4f}")
+print(f"best of 1000    {objective(some_policies).max():.4f}")
+
+# %% [markdown]
+# An independent check that knows nothing of the algebra: start at the reference and climb.
+
+# %%
+theta = pi_ref.log().requires_grad_()
+for _ in range(400):
+    (climb,) = torch.autograd.grad(objective(theta.softmax(-1)), theta)
+    theta = (theta + climb).detach().requires_grad_()
+found = theta.detach().softmax(-1)
+check("gradient ascent against the formula", found, pi_star, tolerance=1e-9)
+
+# %% [markdown]
+# Every policy over three replies is a point in a triangle: the closer to a corner, the more of that reply.
+# Colour is $J$.
+
+
+# %%
+def to_xy(pi):
+    return pi[..., 1] + pi[..., 0] / 2, pi[..., 0] * 3**0.5 / 2
+
+
+def draw_triangle(ax):
+    grid = torch.tensor([[i, j, 80 - i - j] for i in range(81) for j in range(81 - i)]) / 80
+    ax.tricontourf(*to_xy(grid), objective(grid), levels=14, cmap="cividis")
+    ax.set_axis_off()
+    ax.set_aspect("equal")
+    for corner, name, place in zip(torch.eye(3), names, [(0, 6), (0, -16), (0, -16)], strict=True):
+        xy = [float(c) for c in to_xy(corner)]
+        ax.annotate(name, xy, xytext=place, textcoords="offset points", ha="center", fontsize=9)
+
+
+def mark(ax, pi, text, marker, shift=(9, -4)):
+    x, y = (float(c) for c in to_xy(pi))
+    ax.plot(x, y, marker, color="white", markeredgecolor="black", markersize=9)
+    ax.annotate(text, (x, y), xytext=shift, textcoords="offset points", color="black", fontsize=10,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1})  # fmt: skip
+
+
+# %%
+fig, ax = plt.subplots(figsize=(5.6, 4.4))
+draw_triangle(ax)
+mark(ax, pi_ref, "reference", "o")
+mark(ax, pi_star, "best policy", "*")
+ax.set_title("One peak, between home and the best reply")
+save_figure(fig, "06_rl_optimum", alt="Triangle of all policies over three replies, coloured by the objective J. The best policy, a star, lies inside the triangle, between the reference and the corner of the polite and right reply.")  # fmt: skip
+plt.show()
+
+# %% [markdown]
+# ## 3. Turned around: the reward inside a policy
+#
+# Take logarithms of $\pi^* = \pi_{\text{ref}}\,e^{R/\beta}/Z$ and solve for $R$:
+#
+# $$R(y) \;=\; \beta\log\frac{\pi^*(y)}{\pi_{\text{ref}}(y)} \;+\; \beta\log Z$$
+#
+# Whoever knows the best policy knows the reward, up to one number.
+
+# %%
+logratio_star = torch.log(pi_star / pi_ref)
+check("reward read off the policy", beta * logratio_star + beta * Z.log(), R)
+print("beta * logratio", [f"{x:+.3f}" for x in (beta * logratio_star).tolist()])
+print("R              ", [f"{x:+.3f}" for x in R.tolist()])
+
+# %% [markdown]
+# For *any* policy and any reply, $r = \log\pi(y|x) - \log\pi_{\text{ref}}(y|x)$ is called the **log-ratio**, and
+# $\beta r$ the **implicit reward**. It costs two forward passes (lesson 05). No reward model is needed.
+#
+# $Z$ is out of reach: it is a sum over every text there is. With our vocabulary of 512 and ten tokens only:
+
+# %%
+print(f"{float(512**10):.1e} texts of ten tokens")
+
+# %% [markdown]
+# ## 4. Rewards that nobody can tell apart
+#
+# $Z$ is the same for all replies to one question. Does the missing number matter? Add a constant $h$ to all
+# three rewards and see who notices.
+
+# %%
+for h in (0.0, 5.0, -5.0):
+    shifted = pi_ref * torch.exp((R + h) / beta)
+    best = shifted / shifted.sum()
+    implicit = [f"{x:+.3f}" for x in (beta * torch.log(best / pi_ref)).tolist()]
+    print(f"h {h:+.0f}   Z {shifted.sum():8.3f}   beta log Z {beta * shifted.sum().log():+.3f}   beta*r {implicit}")
+
+# %% [markdown]
+# Same policy, same implicit reward. $R(x,y)$ and $R(x,y) + h(x)$ are **equivalent**: they ask for the same
+# behaviour. Only *differences between replies to the same question* count.
+#
+# Look at the column $Z$: always positive. The first version of the paper drops $Z$ by assuming that its
+# expected value is zero. That cannot be meant literally; what has to vanish is the mean of $\beta\log Z$, which can
+# have either sign.
+
+# %% [markdown]
+# Which member of the family is the implicit reward? The one with $Z = 1$: for every policy,
+# $\sum_y \pi_{\text{ref}}(y)\,e^{r(y)} = \sum_y \pi(y) = 1$.
+
+# %%
+r_of_many = torch.log(some_policies / pi_ref)
+check("Z of the implicit reward is 1", (pi_ref * r_of_many.exp()).sum(-1), 1.0)
+
+# %% [markdown]
+# ## 5. Better than what?
+#
+# Lesson 01: people judge an outcome against what they expected. So what implicit reward should you expect from
+# a policy? Average $\beta r$ over its own replies:
+#
+# $$\mathbb{E}_{y\sim\pi}\big[\beta r(y)\big] = \beta\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\text{ref}}(y)} = \beta\,\mathrm{KL}(\pi\,\|\,\pi_{\text{ref}})$$
+#
+# That is KTO's **reference point**. The paper writes $z_{\text{ref}} = \beta\,\mathrm{KL}$; we keep $z_0 = \mathrm{KL}$ in
+# nats and multiply by $\beta$ once, at the end.
+
+# %%
+drawn = torch.multinomial(pi_star, 100_000, replacement=True, generator=generator)
+print(f"mean of beta*r over 100,000 replies  {beta * logratio_star[drawn].mean():.3f}")
+print(f"beta * KL                            {beta * kl(pi_star, pi_ref):.3f}")
+print(f"the same for policy = reference      {beta * kl(pi_ref, pi_ref):.3f}")
+
+# %% [markdown]
+# Two things it is not. It is not the average *quality*: a useless model that equals its reference has
+# $z_0 = 0$. And it is not the mean log-ratio of the rows with thumbs: those were picked to be good or bad, not drawn
+# from $\pi$.
+
+# %% [markdown]
+# ## 6. What a batch can know of it
+#
+# During training nobody draws replies from $\pi$; that would be slow. KTO borrows replies that are lying around:
+# each question gets **another row's** completion (lesson 04). Then three small steps.
+#
+# $$z_0 = \max\Big(0,\ \frac1B\sum_{i=1}^{B} \log\frac{\pi(y_j|x_i)}{\pi_{\text{ref}}(y_j|x_i)}\Big),\qquad j \ne i,\qquad \text{no gradient}$$
+
+
+# %%
+def reference_point(policy_kl_logps, reference_kl_logps):
+    mismatched_logratio = policy_kl_logps - reference_kl_logps  # (B,), nats
+    return mismatched_logratio.mean().clamp(min=0).detach()
+
+
+borrowed = torch.tensor([-3.0, 5.0], requires_grad=True)
+z0 = reference_point(borrowed, torch.zeros(2))
+print(f"mean first, then clamp   {z0:.1f}")
+print(f"clamp first, then mean   {borrowed.detach().clamp(min=0).mean():.1f}   (wrong)")
+print(f"does a gradient flow?    {z0.requires_grad}")
+
+# %% [markdown]
+# From lesson 07 on this comes from `kto_utils.losses`: the same mathematics plus error checks.
+#
+# **Is it the KL?** Let $q$ be the law of the borrowed replies. Add and subtract $\log q$:
+#
+# $$\mathbb{E}_{y\sim q}\Big[\log\frac{\pi(y)}{\pi_{\text{ref}}(y)}\Big] = \mathrm{KL}(q\,\|\,\pi_{\text{ref}}) - \mathrm{KL}(q\,\|\,\pi)$$
+#
+# In words: *how much closer are the borrowed replies to the policy than to the reference?*
+
+# %%
+q = some_policies.flip(0)  # another thousand random laws
+borrowed_mean = (q * r_of_many).sum(-1)
+check("identity", borrowed_mean, kl(q, pi_ref) - kl(q, some_policies))
+print(f"the right side is negative for {(borrowed_mean < 0).double().mean():.0%} of them")
+
+# %% [markdown]
+# Only for $q = \pi$ is it the KL we wanted. Let the policy move from the reference towards the best reply
+# ($\pi_t \propto \pi_{\text{ref}}\,e^{tR}$) and watch what three kinds of borrowed replies report.
+
+# %%
+t = torch.linspace(0, 3, 61)[:, None]
+path = (pi_ref.log() + t * R).softmax(-1)
+r_path = torch.log(path / pi_ref)
+curves = {
+    "q = policy: the true KL": ((path * r_path).sum(-1), NEUTRAL, "-"),
+    "q = the reply that rose": (r_path[:, 0], UP, "--"),
+    "q = reference (old replies)": ((pi_ref * r_path).sum(-1), DOWN, "-."),
+}
+for name, (curve, _, _) in curves.items():
+    print(f"{name:28} at t = 1: {curve[20]:+.3f}   after the clamp {curve[20].clamp(min=0):.3f}")
+
+# %%
+fig, ax = plt.subplots()
+for name, (curve, colour, style) in curves.items():
+    ax.plot(t, curve, style, color=colour)
+    label_line(ax, 3.0, float(curve[-1]), name, colour, fontsize=9)
+ax.axhspan(-1.6, 0, color=NEUTRAL, alpha=0.12)
+ax.text(0.08, -1.45, "the clamp turns all this into 0", fontsize=9)
+ax.set(xlabel="how far the policy has moved, t", ylabel="mean log-ratio (nats)", xlim=(0, 4.5), ylim=(-1.6, 1.9))
+ax.set_xticks([0, 1, 2, 3])
+ax.set_title("Same policy, three answers: it depends whose replies you borrow")
+save_figure(fig, "06_what_a_batch_sees", alt="Mean log-ratio against how far the policy has moved. Replies of the policy itself give the true KL, which rises. The reply that rose gives more than the KL. Replies of the old reference give negative numbers, which the clamp turns into zero.")  # fmt: skip
+plt.show()
+
+# %% [markdown]
+# So $z_0$ can lie below the KL or above it. And the clamp itself adds a little: if the log-ratios scatter around 0 with
+# standard deviation $\sigma$, the mean of $m$ of them is as often negative as positive, but only the positive half
+# survives. For a normal scatter: $\mathbb{E}[z_0] = \sigma/\sqrt{2\pi m}$ instead of 0.
+
+# %%
+for m in (2, 8, 32):
+    scatter = 5.0 * torch.randn(100_000, m, generator=generator)
+    simulated = scatter.mean(-1).clamp(min=0).mean()
+    print(f"m = {m:2}   simulated {simulated:.2f}   formula {5.0 / math.sqrt(2 * math.pi * m):.2f} nats")
+
+# %% [markdown]
+# Why live with such an estimate? Because of what it is for: one level for the whole batch to compare with. It
+# receives no gradient, so it cannot turn any row's push around.
+#
+# Is it worth the trouble? For the current text an ablation without $z_0$ is reported: 3.6 points less on BBH, 4.0
+# less on GSM8K, two reasoning tests.
+
+# %% [markdown]
+# ## 7. Eight real rows
+#
+# Now the real model. Eight rows with thumbs, one batch, the frozen reference, and a policy that has had 20 steps
+# of KTO on them. (How to train is lesson 07, where the weight 5/3 comes from is section 9. Here we only need a policy
+# that differs from the reference.)
+
+# %%
+tokenizer, rows = load_tokenizer(), load_eight_rows()
+batch = KTOPaddingCollator(tokenizer)([tokenize_feedback(row, tokenizer) for row in rows])
+label = batch["label"]
+
+reference = reference_of(load_reference_model())
+settings = {"steps": 20, "batch_size": 8, "learning_rate": 3e-4}
+policy, _ = train_kto(load_reference_model(), reference, rows, tokenizer, desirable_weight=5 / 3, **settings)
+
+
+def logratios(policy, prefix=""):
+    with torch.no_grad():
+        return sequence_logps(policy, batch, prefix) - sequence_logps(reference, batch, prefix)
+
+
+# %%
+r, k = logratios(policy), logratios(policy, "kl_")
+print("thumb  log ref        r        k   completion")
+for row, at_home, r_i, k_i in zip(rows, sequence_logps(reference, batch).tolist(), r, k, strict=True):
+    print(f"{'up' if row['label'] else 'down':5} {at_home:8.2f} {r_i:+8.2f} {k_i:+8.2f}  {row['completion']}")
+
+# %% [markdown]
+# $r$ belongs to the row's own completion: up for thumbs up, down for thumbs down, as it should. $k$ belongs to
+# the borrowed one, the completion of the row above.
+#
+# Look at the homework row. The reference would hardly ever say that (far left: its log-probability), so a touch moves
+# it by dozens of nats. Now the reference point:
+
+# %%
+asked = [q for q in all_questions() if q.prompt in {row["prompt"] for row in rows}]
+z0 = reference_point(k, torch.zeros(8))
+print(f"mean of k   {k.mean():+.3f} nats")
+print(f"z0          {z0:.3f}")
+true_kl, error = sampled_kl(policy, reference, asked, n=64)
+print(f"true KL     {true_kl:.2f} +- {error:.2f} nats, from the policy's own replies to {len(asked)} of these questions")
+
+# %% [markdown]
+# The policy *has* moved, yet $z_0$ is 0: on average the borrowed replies fell, and the clamp cut that off. A `kl`
+# of 0 in the log of a KTO run need not be a bug. (At step 0 it must be 0; anything else there *is* a bug.)
+#
+# The opposite case: a policy that learned to say all eight completions, good or bad, everywhere.
+
+# %%
+parrot, _ = train_sft(
+    load_reference_model(), rows, tokenizer, steps=5, batch_size=8, learning_rate=1e-4, schedule="constant"
+)
+parrot_r, parrot_k = logratios(parrot), logratios(parrot, "kl_")
+parrot_z0 = reference_point(parrot_k, torch.zeros(8))
+print("r     ", [f"{x:+.2f}" for x in parrot_r.tolist()])
+print("k     ", [f"{x:+.2f}" for x in parrot_k.tolist()])
+true_kl, error = sampled_kl(parrot, reference, asked, n=64)
+print(f"z0 {parrot_z0:.3f}   true KL {true_kl:.3f} +- {error:.3f}")
+
+# %% [markdown]
+# Every $r$ is positive: nothing was *learned about thumbs*, everything was raised. Here $z_0$ is far above the KL,
+# because one borrowed reply (the homework one) jumped. And most rows now stand *below* the reference point: being
+# raised less than the rest counts as a loss. That is the job of $z_0$.
+
+# %% [markdown]
+# ## 8. Value, weight, loss
+#
+# People feel a kink at the reference point (left). The power function behind it is infinitely steep there and hard to
+# optimise. KTO takes the logistic $\sigma$ instead (right). It keeps the S: concave in gains, convex in losses.
+
+# %%
+z = torch.linspace(-6, 6, 241)
+fig, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.6))
+left.plot(z, human_value(z.numpy()), color=NEUTRAL)
+left.set(xlabel="gain or loss", ylabel="felt value", title="People: a kink at 0")
+right.plot(z, torch.sigmoid(z), "-", color=UP)
+right.plot(z, torch.sigmoid(-z), "--", color=DOWN)
+right.plot(0, 0.5, "o", color="black")
+right.annotate("neutral: 0.5, not 0", (0, 0.5), xytext=(14, -4), textcoords="offset points", fontsize=9)
+right.text(2.0, 1.03, "thumbs up", color=UP, fontsize=9)
+right.text(-5.6, 1.03, "thumbs down", color=DOWN, fontsize=9)
+right.set(xlabel="$\\beta\\,(r - z_0)$", ylabel="value $v$ (weights 1)", ylim=(-0.05, 1.15), title="KTO: two smooth branches")
+save_figure(fig, "06_two_branches", alt="Left: the human value function with a kink at zero, steeper for losses. Right: KTO's value for thumbs up rises as a logistic curve with the log-ratio, for thumbs down it falls; both pass one half at the reference point.")  # fmt: skip
+plt.show()
+
+# %% [markdown]
+# The **label** picks the branch, not the sign of $r - z_0$:
+#
+# $$v = \begin{cases}\lambda_D\,\sigma\big(\beta(r - z_0)\big) & \text{thumbs up}\\ \lambda_U\,\sigma\big(\beta(z_0 - r)\big) & \text{thumbs down}\end{cases}
+# \qquad\text{loss} = \lambda - v$$
+#
+# A thumbs-up reply is worth more the further it rises above $z_0$, a thumbs-down reply the further it sinks below. The weights
+# $\lambda_D, \lambda_U$ stand where people have loss aversion. Probability weighting (lesson 01) is left out.
+
+# %% [markdown]
+# With a sign $s = +1$ for up and $-1$ for down, and $w$ for the row's weight, both lines become one:
+#
+# $$\text{loss}_i = w_i\,\big(1 - \sigma(s_i\,\beta\,(r_i - z_0))\big)$$
+
+
+# %%
+def kto_loss(policy_logps, reference_logps, label, z0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):
+    logratio = policy_logps - reference_logps  # (B,), nats
+    up = label.to(logratio.dtype)
+    sign = 2.0 * up - 1.0
+    weight = desirable_weight * up + undesirable_weight * (1.0 - up)
+    return weight * torch.sigmoid(-sign * beta * (logratio - z0))  # 1 - sigmoid(u) = sigmoid(-u)
+
+
+# %% [markdown]
+# Time to open your envelope. At step 0 the policy is the reference: every log-ratio is 0, and so is $z_0$.
+
+# %%
+fresh = load_reference_model()
+r_start, k_start = logratios(fresh), logratios(fresh, "kl_")
+z0_start = reference_point(k_start, torch.zeros(8))
+at_start = kto_loss(r_start, torch.zeros(8), label, z0_start, desirable_weight=1.33)
+print(f"z0 {z0_start:.1f}, largest log-ratio {r_start.abs().max():.1f}")
+print("losses", [f"{x:.3f}" for x in at_start.tolist()])
+print(f"batch loss       {at_start.mean():.6f}")
+print(f"mean weight / 2  {(3 * 1.33 + 5 * 1.0) / 8 / 2:.6f}")
+
+# %% [markdown]
+# Answer (d). $\sigma(0) = 0.5$: a reply exactly at the reference point has *half* its weight as value and half as
+# loss, never 0. It is the best first check of any KTO code: **loss at step 0 = mean(w)/2**. If yours
+# prints something else, your reference is not your policy.
+#
+# Now the trained policy, every intermediate number in its column.
+
+
+# %%
+def show_rows(r, z0, beta, desirable_weight, undesirable_weight):
+    print("thumb        r    r-z0       u  sigma(u)      w       v    loss   completion")
+    for row, r_i in zip(rows, r.tolist(), strict=True):
+        s, w = (1, desirable_weight) if row["label"] else (-1, undesirable_weight)
+        u = s * beta * (r_i - float(z0))
+        sigma = 1 / (1 + math.exp(-u))
+        print(
+            f"{'up' if s == 1 else 'down':5} {r_i:+8.2f}{r_i - z0:+8.2f}{u:+8.3f}{sigma:10.4f}{w:7.2f}{w * sigma:8.4f}"
+            f"{w - w * sigma:8.4f}  {row['completion'][:24]}"
+        )
+
+
+show_rows(r, z0, beta=0.1, desirable_weight=5 / 3, undesirable_weight=1.0)
+losses = kto_loss(r, torch.zeros(8), label, z0, 0.1, desirable_weight=5 / 3)
+print(f"batch loss {losses.mean():.4f}, at step 0 it was {(3 * 5 / 3 + 5) / 8 / 2:.4f}")
+
+# %% [markdown]
+# Follow one row from left to right with a pocket calculator. Then the parrot, where $z_0$ is not 0: its
+# thumbs-up rows were raised ($r > 0$) and still cost more than half their weight.
+
+# %%
+show_rows(parrot_r, parrot_z0, beta=0.1, desirable_weight=5 / 3, undesirable_weight=1.0)
+parrot_losses = kto_loss(parrot_r, torch.zeros(8), label, parrot_z0, 0.1, desirable_weight=5 / 3)
+print(f"batch loss {parrot_losses.mean():.4f}: no better than doing nothing ({(3 * 5 / 3 + 5) / 8 / 2:.4f})")
+
+# %% [markdown]
+# You will meet the loss in two spellings: $w(1 - \sigma)$ in version 1 of the paper (Eq. 7) and $\lambda_y - v$ in the current
+# text (Eq. 8, as reported); v1 also puts $\beta$ into both $r$ and $z_0$. The parrot's rows, where $z_0$ is not 0, in all
+# three ways:
+
+# %%
+sign, w = torch.where(label, 1.0, -1.0), torch.where(label, 5 / 3, 1.0)
+version_1 = w * (1 - torch.sigmoid(sign * (0.1 * parrot_r - 0.1 * parrot_z0)))
+current = w - w * torch.sigmoid(sign * 0.1 * (parrot_r - parrot_z0))
+check("version 1 and current text", version_1, current)
+check("current text and our function", current, parrot_losses)
+
+# %% [markdown]
+# ## 9. The two weights
+#
+# Default: both 1. Then five thumbs down outvote three thumbs up. The rule is about the *total* weight of each side:
+#
+# $$1 \;\le\; \frac{\lambda_D\,n_D}{\lambda_U\,n_U} \;\le\; \tfrac43 \text{ (v1, Eq. 8)}\quad\text{or}\quad \tfrac32 \text{ (reported for the current text, Eq. 9)}$$
+
+
+# %%
+def balanced_weights(n_desirable, n_undesirable, ratio=1.0):
+    desirable_over_undesirable = ratio * n_undesirable / n_desirable
+    if desirable_over_undesirable >= 1.0:
+        return desirable_over_undesirable, 1.0
+    return 1.0, 1.0 / desirable_over_undesirable
+
+
+for n_up, n_down in ((3, 5), (1, 10), (10, 1)):
+    for ratio in (1, 4 / 3, 3 / 2):
+        up_weight, down_weight = balanced_weights(n_up, n_down, ratio)
+        print(f"{n_up:2} up {n_down:2} down   ratio {ratio:.2f}   lambda_D {up_weight:6.3f}   lambda_U {down_weight:.3f}")
+
+# %% [markdown]
+# So our eight rows need $\lambda_D$ between 1.667 and 2.222 (v1) or 2.500 (current), with $\lambda_U = 1$.
+#
+# A weight of 1.33 is often copied for any data set. What does it give here?
+
+# %%
+print(f"1.33 * 3 / (1.00 * 5) = {1.33 * 3 / 5:.3f}, below 1")
+
+# %% [markdown]
+# And it does not come from loss aversion. People weigh *losses* 2.25 times; this rule leans to the *gain* side, and
+# v1 (section 4.1) says itself that this is the opposite of people. 4/3 is just the upper end of v1's range, for as
+# many up as down.
+#
+# Does the rule matter? The same 20 steps as in section 7, with both weights 1:
+
+# %%
+unweighted, _ = train_kto(load_reference_model(), reference, rows, tokenizer, **settings)
+r_unweighted = logratios(unweighted)
+for row, before, after in zip(rows, r, r_unweighted, strict=True):
+    if row["label"]:
+        print(f"thumbs up, r with 5/3 and 1: {before:+.2f}, with 1 and 1: {after:+.2f}  {row['completion']}")
+
+# %% [markdown]
+# Each of the three liked replies rises less, and one now falls below the reference: the five disliked ones drag it along,
+# since replies share words. (From lesson 07 on, `kto_loss` and `balanced_weights` come from `kto_utils.losses` too.)
+
+# %% [markdown]
+# ## 10. The gradient, in closed form
+#
+# $\sigma' = \sigma(1-\sigma)$, and $1 - \sigma(u) = \sigma(-u)$. With $u_i = s_i\beta(r_i - z_0)$ and $L$ the mean over $B$ rows:
+#
+# $$\frac{\partial L}{\partial r_i} = -\frac{1}{B}\; s_i\, w_i\, \beta\; \sigma(u_i)\,\sigma(-u_i)$$
+#
+# Since $\partial r_i/\partial\log\pi(y_i|x_i) = 1$, it says how hard each row pulls at its own log-probability.
+
+# %%
+u = sign * 0.1 * (r - z0)
+free_r = r.clone().requires_grad_()
+kto_loss(free_r, torch.zeros(8), label, z0, 0.1, desirable_weight=5 / 3).mean().backward()
+formula = -sign * w * 0.1 * torch.sigmoid(u) * torch.sigmoid(-u) / 8
+check("autograd against the formula", free_r.grad, formula)
+for row, g, w_i in zip(rows, formula, w, strict=True):
+    print(f"{'up' if row['label'] else 'down':5} {g:+.6f} = {g.abs() / (w_i * 0.1 / 4 / 8):4.0%} of its maximum  {row['completion'][:24]}")
+
+# %% [markdown]
+# Read it off: minus for every thumbs up (more of this lowers the loss), plus for every thumbs down, whatever the other rows do.
+# The pull is largest at $r = z_0$, where $\sigma(u)\sigma(-u) = \frac14$, so never more than $w\beta/4$ per row.
+#
+# And the homework row, which moved furthest, hardly pulls any more. $r$ is a *sum* over tokens: long or odd replies
+# reach the flat part first.
+
+# %% [markdown]
+# ## 11. KTO gives up on both sides
+#
+# Move away from the reference point, to either side, and the pull fades. DPO (lesson 08) uses $-\log\sigma$ of a difference of
+# two log-ratios; its pull is $\beta\,\sigma(-\beta\cdot\text{difference})$. Both as a share of their maximum, at $\beta = 0.1$
+# (only $\beta$ times nats counts: twice the $\beta$, half the distance):
+
+# %%
+print("nats away   KTO, either side   DPO, wrong side")
+for nats in (0, 10, 20, 50, 100):
+    u_far = torch.tensor(0.1 * nats)
+    kto_pull = 4 * torch.sigmoid(u_far) * torch.sigmoid(-u_far)
+    print(f"{nats:9} {kto_pull:18.2%} {torch.sigmoid(u_far):17.2%}")
+
+# %%
+x = torch.linspace(-100, 100, 401)
+fig, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.9), sharex=True)
+left.plot(x, torch.sigmoid(-0.1 * x), "-", color=ACCENT)
+left.plot(x, -torch.nn.functional.logsigmoid(0.1 * x), "--", color=NEUTRAL)
+left.set(xlabel="wrong side  $\\leftarrow$  nats  $\\rightarrow$  right side", ylabel="loss of one row (weight 1)", ylim=(0, 4))
+left.set_title("The KTO loss is flat at both ends")
+right.plot(x, 4 * torch.sigmoid(0.1 * x) * torch.sigmoid(-0.1 * x), "-", color=ACCENT)
+right.plot(x, torch.sigmoid(-0.1 * x), "--", color=NEUTRAL)
+right.set(xlabel="wrong side  $\\leftarrow$  nats  $\\rightarrow$  right side", ylabel="pull, share of its maximum")
+right.set_title("Hopeless rows get no push")
+for ax, kto_place, dpo_place in ((left, (-95, 1.12), (-20, 2.6)), (right, (14, 0.75), (-98, 0.9))):
+    ax.text(*kto_place, "KTO", color=ACCENT)
+    ax.text(*dpo_place, "DPO", color=NEUTRAL)
+    ax.axvline(0, color="black", linewidth=0.8)
+save_figure(fig, "06_saturation", alt="Two panels against the distance from the reference point in nats, beta 0.1. The KTO loss is flat at both ends and its gradient vanishes on both sides, while the DPO loss keeps rising on the wrong side and its gradient stays at its maximum there.")  # fmt: skip
+plt.show()
+
+# %% [markdown]
+# On the right side both stop: learned is learned. On the wrong side only DPO keeps pushing. KTO treats a row that is
+# hopelessly wrong like a misprint and leaves it. That is protection against wrong thumbs, and the reason why KTO can
+# underfit hard but true examples (v1, Prop. 4.1).
+
+# %% [markdown]
+# ## 12. Not the optimum of section 2
+#
+# DPO's reasoning: put $R = \beta r + \beta\log Z$ into a *likelihood* of human choices, and the best-fitting policy is the $\pi^*$ of
+# the fitted reward. KTO borrows the implicit reward and stops there. Its loss is no likelihood. Does the same optimum
+# come out anyway?
+#
+# Take a reply that gets thumbs up from 70 % of the people. Where is its average loss smallest?
+
+# %%
+u_grid = torch.linspace(-6, 6, 1201)
+p_up = 0.7
+kto_average = p_up * torch.sigmoid(-u_grid) + (1 - p_up) * torch.sigmoid(u_grid)
+log_average = -p_up * torch.log(torch.sigmoid(u_grid)) - (1 - p_up) * torch.log(torch.sigmoid(-u_grid))
+print(f"log-likelihood: smallest at u = {u_grid[log_average.argmin()]:.2f}; log odds of 70 % are {math.log(0.7 / 0.3):.2f}")
+print(f"KTO:            smallest at u = {u_grid[kto_average.argmin()]:.2f}, the end of the grid")
+
+# %%
+fig, ax = plt.subplots(figsize=(7.2, 3.6))
+ax.plot(u_grid, kto_average, "-", color=ACCENT)
+ax.plot(u_grid, log_average, "--", color=NEUTRAL)
+ax.plot(u_grid[log_average.argmin()], log_average.min(), "o", color="black")
+ax.annotate("log odds of 70 %", (0.85, 0.61), xytext=(0, 22), textcoords="offset points", ha="center", fontsize=9)
+ax.text(-5.8, 0.78, "KTO: further is always better", color=ACCENT, fontsize=10)
+ax.text(-1.95, 1.75, "log-likelihood: has a best place", color=NEUTRAL, fontsize=10)
+ax.set(xlabel="$u = \\beta\\,(r - z_0)$", ylabel="average loss", ylim=(0, 2.2))
+ax.set_title("KTO has no best place for a 70 % reply, only a direction")
+save_figure(fig, "06_no_inner_minimum", alt="Average loss of a reply that 70 percent like, against u. The log-likelihood has a minimum at the log odds 0.85. The KTO average falls all the way to the right and has no minimum.")  # fmt: skip
+plt.show()
+
+# %% [markdown]
+# KTO asks only *which side has the majority*, and pushes that way for ever. At 50 : 50 with equal weights the pushes
+# cancel exactly and the loss stays $\frac12$; unequal weights decide the vote themselves:
+
+# %%
+thumbs = torch.tensor([True, False])  # the same reply, once up and once down
+for down_weight in (1.0, 2.0):
+    twice = torch.full((2,), 3.0, requires_grad=True)
+    loss = kto_loss(twice, torch.zeros(2), thumbs, 0.0, 0.1, undesirable_weight=down_weight).mean()
+    loss.backward()
+    verdict = "no push" if abs(float(twice.grad.sum())) < 1e-15 else "pushed down"
+    print(f"lambda_U {down_weight:.0f}: loss {float(loss.detach()):.4f}, net gradient {abs(float(twice.grad.sum())):.4f}, {verdict}")
+
+# %% [markdown]
+# Now let KTO loose on the three replies. Thumbs up for the first, down for the others, the *exact* KL as $z_0$ (the best
+# that any batch could hope for), and plenty of steps.
+
+
+# %%
+def train_three(beta, steps=5000, thumbs=(True, False, False), learning_rate=1.0):
+    theta, history = pi_ref.log(), []
+    for _ in range(steps):
+        theta = theta.detach().requires_grad_()
+        logps = theta.log_softmax(-1)
+        pi = logps.detach().exp()
+        history.append(pi)
+        kto_loss(logps, pi_ref.log(), torch.tensor(thumbs), kl(pi, pi_ref), beta).mean().backward()
+        theta = theta - learning_rate * theta.grad
+    return torch.stack(history)
+
+
+run = train_three(beta)
+print("step    policy                    r                          J")
+for step in (0, 10, 20, 40, 100, 1000, 4999):
+    pi = run[step]
+    shares, moved = ("  ".join(f"{x:{form}}" for x in v.tolist()) for v, form in ((pi, ".4f"), (torch.log(pi / pi_ref), "+5.2f")))
+    print(f"{step:4}    {shares}    {moved}    {objective(pi):+.3f}")
+print(f"RL optimum {'  '.join(f'{x:.4f}' for x in pi_star.tolist())} {objective(pi_star):+30.3f}")
+
+# %%
+fig, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.2), width_ratios=[1, 1.15])
+draw_triangle(left)
+left.plot(*to_xy(run), "-", color="white", linewidth=2.5)
+mark(left, pi_ref, "start", "o")
+mark(left, pi_star, "best policy", "*")
+left.set_title("KTO's path runs into the corner")
+steps = torch.arange(len(run)) + 1
+right.plot(steps, objective(run), "-", color=ACCENT)
+right.axhline(float(objective(pi_star)), color="black", linestyle=":")
+right.axhline(float(objective(pi_ref)), color=NEUTRAL, linestyle="--")
+right.text(1.2, float(objective(pi_star)) + 0.012, "best possible: $\\beta$ log Z", fontsize=9)
+right.text(1.2, float(objective(pi_ref)) + 0.012, "reference", color=NEUTRAL, fontsize=9)
+right.set(xscale="log", xlabel="steps of gradient descent", ylabel="objective J", ylim=(-0.35, 0.26))
+right.set_title("J rises, then falls below the start")
+save_figure(fig, "06_past_the_optimum", alt="Left: KTO's path over the triangle of policies runs from the reference past the best policy into the corner of the thumbs-up reply. Right: the objective J rises close to its maximum in the first steps, then falls below the value of the reference.")  # fmt: skip
+plt.show()
+
+# %% [markdown]
+# For a while it looks good. Then it passes the peak, $r$ of the disliked replies sinks without end, and $J$ finishes lower than where
+# it started. A larger $\beta$ asks for *less* movement. Does KTO end elsewhere?
+
+# %%
+for beta_now in (0.4, 0.8, 1.6):
+    wanted = (pi_ref.log() + R / beta_now).softmax(-1)
+    got = train_three(beta_now)[-1]
+    print(f"beta {beta_now}:  RL optimum {wanted[0]:.3f} on the liked reply, KTO {got[0]:.3f},"
+          f" r of the rude one {torch.log(got[1] / pi_ref[1]):+.1f}")  # fmt: skip
+
+# %% [markdown]
+# No. With thumbs that never disagree, every $\beta > 0$ leads to the same corner. Why: $r_D$ has a ceiling
+# ($\pi \le 1$, so $r_D \le -\log\pi_{\text{ref}}$), but $r_U$ has no floor, and no KL penalty stands in the loss. What keeps a
+# policy near its reference in practice is the fading pull and the small number of steps. Stop early, and watch
+# the KL (lesson 07).
+
+# %% [markdown]
+# ## 13. The authors' own numbers
+#
+# Everything so far was checked against our own algebra. The file below was computed by the authors' code (ContextualAI/HALOs):
+# 24 batches with $z_0$, the loss of each row, and the gradient.
+
+# %%
+stored = json.loads(Path("../tests/data/halos_kto_cases.json").read_text(encoding="utf-8"))
+print(textwrap.fill(stored["about"], 100))
+
+
+# %%
+def ours(case):
+    logps = {name: torch.tensor(numbers) for name, numbers in case.items() if name.endswith("logps")}
+    free = logps["policy_logps"].requires_grad_()
+    z0 = reference_point(logps["kl_policy_logps"], logps["kl_reference_logps"])
+    settings = [case[name] for name in ("beta", "desirable_weight", "undesirable_weight")]
+    losses = kto_loss(free, logps["reference_logps"], torch.tensor(case["label"]), z0, *settings)
+    losses.mean().backward()
+    return {"z0": z0, "losses": losses.detach(), "grad_policy_logps": free.grad}
+
+
+for name in ("z0", "losses", "grad_policy_logps"):
+    for case in stored["cases"]:
+        theirs = torch.tensor(case["expected"][name])
+        torch.testing.assert_close(ours(case)[name], theirs, rtol=1e-6, atol=0.0)
+    print(f"{name:18} {len(stored['cases'])} of {len(stored['cases'])} cases agree to 1e-06 relative")
+
+# %% [markdown]
+# (Not closer, because their $z_0$ is a float32 number.)
+
+# %% [markdown]
+# ## 14. What goes wrong
+#
+# **A batch of one.** There is no other row to borrow from, so the row borrows from itself: $k = r$. Then
+# $r - z_0 = 0$, whatever was learned.
+
+# %%
+for r_alone in (0.5, 5.0, 50.0):
+    alone = torch.tensor([r_alone], requires_grad=True)
+    loss = kto_loss(alone, torch.zeros(1), torch.tensor([True]), reference_point(alone, torch.zeros(1)))
+    loss.sum().backward()
+    print(f"r = {r_alone:4.1f}: loss {float(loss.detach()):.3f}, gradient {float(alone.grad):+.3f}")
+
+# %% [markdown]
+# The loss is frozen at $w/2$, the gradient at its maximum $w\beta/4$: it looks as if nothing happens, and the model runs away.
+# This is why the collator refuses a batch of one.
+#
+# **Gradient accumulation does not help $z_0$.** Two half batches, each with its own $z_0$, are not one batch:
+
+# %%
+halves = [slice(0, 4), slice(4, 8)]
+own = [reference_point(parrot_k[half], torch.zeros(4)) for half in halves]
+print(f"z0 of the batch {parrot_z0:.3f}, of its halves {own[0]:.3f} and {own[1]:.3f}")
+zeros = torch.zeros(4)
+separate = [kto_loss(parrot_r[h], zeros, label[h], z, 0.1, 5 / 3).mean() for h, z in zip(halves, own, strict=True)]
+given = [kto_loss(parrot_r[h], zeros, label[h], parrot_z0, 0.1, 5 / 3).mean() for h in halves]
+print(f"loss {parrot_losses.mean():.5f}, halves {sum(separate) / 2:.5f}, halves with the z0 of the batch {sum(given) / 2:.5f}")
+
+# %% [markdown]
+# **A sign slip on the thumbs-down side.** One widely read note prints the value of a thumbs-down reply as
+# $-\lambda_U\,\sigma(z_0 - r)$. Value is to be *raised*. So which way does it push?
+
+# %%
+for name, value_of in {"printed": lambda r: -torch.sigmoid(-r), "correct": lambda r: torch.sigmoid(-r)}.items():
+    bad_reply = torch.tensor(0.3, requires_grad=True)
+    value_of(bad_reply).backward()
+    print(f"{name}: raising r by 1 changes the value by about {bad_reply.grad:+.3f}")
+
+# %% [markdown]
+# The printed one rewards *more* of what people disliked.
+#
+# **`1 - sigmoid(u)` in float32.** The same number on paper, but not in the machine:
+
+# %%
+for u_big in (10.0, 17.0, 50.0):
+    u32 = torch.tensor(u_big, dtype=torch.float32)
+    print(f"u = {u_big:4.0f}   1 - sigmoid(u) = {1 - torch.sigmoid(u32):.1e}   sigmoid(-u) = {torch.sigmoid(-u32):.1e}")
+
+# %% [markdown]
+# From 17 on the loss is exactly 0, and a graph of it in logarithmic scale breaks off. Write $\sigma(-u)$.
+
+# %% [markdown]
+# ## Recap
+#
+# - Reward minus $\beta\,$KL has one best policy, $\pi_{\text{ref}}\,e^{R/\beta}/Z$; turned around, a policy contains a reward $\beta r$, up to $\beta\log Z(x)$.
+# - $z_0$ means the expected log-ratio, the KL; a batch gives $\mathrm{KL}(q\|\pi_{\text{ref}}) - \mathrm{KL}(q\|\pi)$, clamped at 0, without gradient.
+# - Loss of a row: $w\,(1 - \sigma(s\beta(r - z_0)))$; at step 0 the batch loss is mean(w)/2.
+# - Gradient $-s\,w\,\beta\,\sigma(u)\sigma(-u)/B$: the sign comes from the label alone, the size fades on both sides.
+# - KTO uses the reward of section 3 but not the optimum of section 2: clean thumbs drive it into the corner. Stop early.
+
+# %% [markdown]
+# ## Questions an interviewer asks
+#
+# <details><summary>Write the KTO loss. What is it at step 0?</summary>
+# w (1 - sigmoid(s beta (r - z0))) averaged over the batch; r is the log-ratio of policy and reference summed over completion tokens, s = +1 for thumbs up and -1 for thumbs down. At step 0 r = z0 = 0, so it is mean(w)/2. (DPO: ln 2.)
+# </details>
+# <details><summary>What is z0, and is the batch's number an unbiased estimate of it?</summary>
+# It stands for the KL between policy and reference, the log-ratio to be expected from the policy's own replies. The batch uses mismatched replies with some law q; their mean is KL(q||ref) - KL(q||policy), which equals the KL only for q = policy, and the clamp at 0 adds an upward bias. So: no.
+# </details>
+# <details><summary>Your log shows kl = 0 for hundreds of steps. Broken?</summary>
+# Not necessarily. After targeted learning the mismatched replies fall and the clamp gives 0 although the policy has moved. It is broken if kl is above 0 at step 0.
+# </details>
+# <details><summary>Does KTO push hardest on the worst mistakes?</summary>
+# No. The pull is w beta sigma(u) sigma(-u), largest at the reference point and fading on both sides: at beta 0.1, 50 nats away, under 3 % of its maximum. DPO's stays near its maximum on the wrong side.
+# </details>
+# <details><summary>Where does the weight 1.33 come from? Is it loss aversion?</summary>
+# It is 4/3, the upper end of v1's range for lambda_D n_D / (lambda_U n_U), found by experiment; with as many up as down it is lambda_D itself. It favours the gain side, the opposite of loss aversion. The default is 1 and 1.
+# </details>
+# <details><summary>Does KTO maximise reward minus beta KL, like DPO?</summary>
+# There is no such theorem. It shares the implicit reward, not the optimum: its loss is no likelihood, has no inner minimum, and with separable thumbs sends the log-ratio of disliked replies to minus infinity for every beta.
+# </details>
+
+# %% [markdown]
+# ## Sources
+#
+# - Ethayarajh et al., *KTO: Model Alignment as Prospect Theoretic Optimization*, arXiv 2402.01306. v1: loss Eq. 7, weights Eq. 8, gradient Eq. 9, reference point and its assumption section 4.1, saturation Prop. 4.1. Current text (read second-hand): loss Eq. 8, weights Eq. 9.
+# - Sections 1 to 4, the optimum and the implicit reward: Rafailov et al., *Direct Preference Optimization*, arXiv 2305.18290.
+# - Section 13: ContextualAI/HALOs, branch main, commit 4831988.
+# - The identity of section 6, the clamp's bias and section 12 are derived here and checked by the cells above.
+#
+# Next: [07](07_train.ipynb) trains the model with this loss.

@@ -1,0 +1,16 @@
+"""Settings that every test needs, before torch is imported."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers with two threads each would spin against each other
+sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
+
+import hypothesis
+import matplotlib
+
+matplotlib.use("Agg")  # not by the environment: the lessons' kernels would inherit it and show no figure
+
+hypothesis.settings.register_profile("course", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("course")

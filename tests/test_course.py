@@ -1,0 +1,186 @@
+"""The entry script: path logic for every system, stamps, remedies, and refusals."""
+
+import ast
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SPEC = importlib.util.spec_from_file_location("course", ROOT / "course.py")
+course = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(course)
+
+
+def test_interpreter_path_on_windows_and_elsewhere():
+    folder = PureWindowsPath(r"C:\Users\Zoë B\Mes leçons\.venv")
+    assert str(course.python_of(folder, windows=True)) == r"C:\Users\Zoë B\Mes leçons\.venv\Scripts\python.exe"
+    assert str(course.python_of(PurePosixPath("/a b/é/.venv"), windows=False)) == "/a b/é/.venv/bin/python"
+
+
+def test_imports_only_the_standard_library():
+    tree = ast.parse((ROOT / "course.py").read_text(encoding="utf-8"))
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names
+
+
+def test_an_older_python_is_refused_by_name(tmp_path):
+    # The same file under an interpreter that says it is 3.10.
+    script = f"import sys; sys.version_info = (3, 10, 13, 'final', 0); exec(open({str(ROOT / 'course.py')!r}).read())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "needs Python 3.11" in done.stderr
+    assert "this is Python 3.10" in done.stderr
+
+
+def test_unknown_command_lists_the_commands():
+    done = subprocess.run([sys.executable, ROOT / "course.py", "tset"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no command 'tset'" in done.stderr
+    assert "course.py doctor" in done.stderr
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A copy of the script's surroundings in a path with blanks and accents, with a fake installer."""
+    root = tmp_path / "leçons de Zoë"
+    (root / "tests").mkdir(parents=True)
+    for name in (course.LEARNER, course.TESTER):
+        shutil.copy(ROOT / name, root / name)
+    calls = []
+
+    def fake_attempt(arguments, show):
+        calls.append(arguments)
+        if "venv" in arguments:
+            shutil.rmtree(root / ".venv", ignore_errors=True)
+            python = Path(course.python_of(root / ".venv", windows=False))
+            python.parent.mkdir(parents=True)
+            python.touch()
+
+    monkeypatch.setattr(course, "ROOT", root)
+    monkeypatch.setattr(course, "_attempt", fake_attempt)
+    monkeypatch.setattr(course, "works", lambda python: python.exists())
+    monkeypatch.setattr(course.os, "name", "posix")
+    return root, calls
+
+
+def test_installs_once_and_again_only_when_requirements_change(copy):
+    root, calls = copy
+    course.ensure_installed("open")
+    assert ["venv" in call for call in calls] == [True, False]
+    course.ensure_installed("run")
+    assert len(calls) == 2
+    with open(root / course.LEARNER, "a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    course.ensure_installed("run")
+    assert len(calls) == 3
+    assert "venv" not in calls[-1]
+
+
+def test_line_endings_do_not_count_as_a_change(copy):
+    root, calls = copy
+    course.ensure_installed("open")
+    text = (root / course.LEARNER).read_bytes()
+    (root / course.LEARNER).write_bytes(text.replace(b"\n", b"\r\n"))
+    course.ensure_installed("open")
+    assert len(calls) == 2
+
+
+def test_testing_adds_its_tools_later_without_moving_the_pins(copy):
+    _, calls = copy
+    course.ensure_installed("open")
+    course.ensure_installed("test")
+    assert calls[-1][-4:] == ["-r", course.TESTER, "-c", course.LEARNER]
+
+
+def test_an_interrupted_install_is_made_anew(copy, monkeypatch):
+    root, calls = copy
+    whole = course._attempt
+
+    def interrupted(arguments, show):
+        if "pip" in arguments:
+            raise KeyboardInterrupt
+        whole(arguments, show)
+
+    monkeypatch.setattr(course, "_attempt", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        course.ensure_installed("open")
+    assert (root / ".venv" / "installing").exists()
+    monkeypatch.setattr(course, "_attempt", whole)
+    course.ensure_installed("open")
+    assert ["venv" in call for call in calls] == [True, True, False]
+    assert not (root / ".venv" / "installing").exists()
+
+
+def test_an_environment_without_working_python_is_made_anew(copy, monkeypatch):
+    _, calls = copy
+    course.ensure_installed("open")
+    monkeypatch.setattr(course, "works", lambda python: False)
+    course.stamp_path(course.ROOT / ".venv", course.LEARNER).unlink()
+    course.ensure_installed("open")
+    assert ["venv" in call for call in calls] == [True, False, True, False]
+
+
+def test_too_little_disk_is_said_before_anything_is_made(copy, monkeypatch):
+    root, calls = copy
+    monkeypatch.setattr(course.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 2**29))
+    with pytest.raises(SystemExit, match="0.5 GB are free"):
+        course.ensure_installed("open")
+    assert not calls
+
+
+@pytest.mark.parametrize(
+    ("output", "remedy"),
+    [
+        ("ERROR: [Errno 28] No space left on device", "disk is full"),
+        ("The virtual environment was not created because ensurepip is not available", "-venv"),
+        ("No module named venv", "-venv"),
+        ("NewConnectionError: Failed to establish a new connection", "network is down"),
+        ("Temporary failure in name resolution\nERROR: No matching distribution found for torch", "network is down"),
+        ("ERROR: No matching distribution found for torch==2.13.0", "no build for this machine"),
+        ("something else", "start again"),
+    ],
+)
+def test_each_failure_of_the_set_up_has_its_remedy(output, remedy):
+    assert remedy in course.explain_failure(output, free_gb=50.0)
+
+
+def test_a_failing_step_prints_its_output_and_the_remedy(capsys):
+    with pytest.raises(SystemExit, match="network is down"):
+        course._attempt([sys.executable, "-c", "print('getaddrinfo failed'); raise SystemExit(3)"], show=False)
+    assert "getaddrinfo failed" in capsys.readouterr().err
+
+
+def test_a_missing_venv_module_is_recognised_from_the_real_message():
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.modules['venv'] = None; import runpy; runpy.run_module('venv')"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "-venv" in course.explain_failure("No module named venv", free_gb=50.0)
+
+
+def test_every_command_hands_over_to_something_that_exists():
+    for command in course.COMMANDS:
+        for step in course.steps_of(command, [], "python"):
+            for part in step:
+                if part.startswith("kto_utils."):
+                    assert importlib.util.find_spec(part), part
+                if part.endswith((".py", ".ipynb")):
+                    assert (ROOT / part).exists(), part
+
+
+def test_the_hub_libraries_are_set_offline_and_the_package_is_importable():
+    env = course.environment()
+    assert env["HF_HUB_OFFLINE"] == env["TRANSFORMERS_OFFLINE"] == env["HF_DATASETS_OFFLINE"] == "1"
+    assert env["PYTHONPATH"].split(course.os.pathsep)[0] == str(ROOT)
+
+
+def test_ci_runs_exactly_the_test_command():
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert script.strip().splitlines()[-1] == "exec python3.11 course.py test"
