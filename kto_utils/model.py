@@ -44,6 +44,16 @@ def tiny_llama(
     """
     if vocab_size < 3:
         raise ValueError(f"vocab_size is {vocab_size}; at least 3 are needed for pad, bos and eos")
+    sizes = {
+        "hidden_size": hidden_size,
+        "intermediate_size": intermediate_size,
+        "num_layers": num_layers,
+        "num_heads": num_heads,
+        "max_length": max_length,
+    }
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} is {size}; it must be at least 1")
     if hidden_size % num_heads or (hidden_size // num_heads) % 2:
         raise ValueError(
             f"hidden_size {hidden_size} / num_heads {num_heads} must be a whole, even head size (rotary "
@@ -73,7 +83,7 @@ def tiny_llama(
 
 
 def _build(config: LlamaConfig) -> LlamaForCausalLM:
-    """The library's model; the weights it draws itself are overwritten, so torch's global random state stays as it was."""
+    """The library's model. Its own draw of weights is overwritten later; the global random state is kept."""
     with torch.random.fork_rng(devices=[]):
         return LlamaForCausalLM(config)
 
@@ -120,7 +130,7 @@ def to_float64(model: LlamaForCausalLM) -> LlamaForCausalLM:
 
 
 def reference_of(policy: torch.nn.Module) -> torch.nn.Module:
-    """A frozen deep copy of the policy: no gradients, eval mode, no shared memory. Made once, before training.
+    """A frozen deep copy of the policy: no gradients, eval mode, no shared memory. Make it before training.
 
     Lesson 02 shows what goes wrong when the reference is a second random model instead.
     """
@@ -138,7 +148,9 @@ def load_model(folder: Path | str) -> LlamaForCausalLM:
     folder = Path(folder)
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} holds no {name}; a model folder needs config.json and model.safetensors")
+            raise FileNotFoundError(
+                f"{folder} holds no {name}; a model folder needs config.json and model.safetensors"
+            )
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = LlamaConfig(**settings, attn_implementation="sdpa")
     model = to_float64(_build(config))  # before loading: a float64 file would be rounded by a float32 model

@@ -42,7 +42,8 @@ def save_figure(fig, name: str, alt: str) -> Path:
         raise ValueError(f"name is {name!r}; use lower-case letters, digits and underscores")
     if len(alt.strip()) < 40:
         raise ValueError(
-            f"alt text of {name} has {len(alt.strip())} characters; say in a sentence (40 or more) what the figure shows"
+            f"alt text of {name} has {len(alt.strip())} characters; say in a sentence (40 or more) what the "
+            "figure shows"
         )
     folder = figures_folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +86,8 @@ def kto_picture():
     ax.plot([66, 66], [6.5, 37], color=NEUTRAL, linewidth=1.5)
     ax.plot([73, 73], [6.5, 37], color=ACCENT, linestyle="--", linewidth=1.5)
     ax.text(65, 37, "frozen\nreference", color=NEUTRAL, ha="right", va="top", fontsize=10)
-    ax.text(74, 37, "$z_0$, the reference point: how far\nthe model has moved on the whole", color=ACCENT, va="top", fontsize=10)
+    z0_label = "$z_0$, the reference point: how far\nthe model has moved on the whole"
+    ax.text(74, 37, z0_label, color=ACCENT, va="top", fontsize=10)
     replies = (
         (25, "It is blue. Happy to help!", True, 97),
         (17, "It is red. Happy to help!", False, 54),

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# See in two minutes what KTO does: a small model replies, you click thumbs up or down, and the clicks make it better.
+# See what KTO does: a small model replies, you click thumbs up or down, the clicks make it better.
 
 # %% [markdown]
 # **You will be able to**
@@ -14,15 +14,16 @@
 # **Time** about {{minutes}} minutes to read, {{seconds}} s to run.
 
 # %% [markdown]
-# **Before you run anything**: the model below earns a thumbs up for about one reply in four. People will now click on
-# 1,200 of its replies to 24 questions, and KTO will train on the clicks. Write down two guesses.
+# **Before you run anything**: the model below earns a thumbs up for about one reply in four. People will
+# now click on 1,200 of its replies to 24 questions, and KTO will train on the clicks. Write down two
+# guesses.
 #
 # 1. What share of its replies to these 24 questions earns a thumbs up afterwards?
 # 2. And its replies to 8 questions that nobody ever clicked on?
 
 # %% [markdown]
-# New to notebooks? Click on the grey cell below and press **Shift+Enter**: it runs, its output appears under it, and the
-# next cell is selected. Go on like this to the end.
+# New to notebooks? Click on the grey cell below and press **Shift+Enter**: it runs, its output appears
+# under it, and the next cell is selected. Go on like this to the end.
 
 # %%
 import matplotlib.pyplot as plt
@@ -30,7 +31,7 @@ import matplotlib.pyplot as plt
 from kto_utils import evaluate, train, world
 from kto_utils.losses import balanced_weights
 from kto_utils.model import load_reference_model, reference_of
-from kto_utils.plotting import DOWN, NEUTRAL, UP, kto_picture, label_line, save_figure, use_course_style
+from kto_utils.plotting import DOWN, NEUTRAL, UP, kto_picture, save_figure, use_course_style
 from kto_utils.tokenizer import load_tokenizer
 
 use_course_style()
@@ -38,32 +39,34 @@ use_course_style()
 # %% [markdown]
 # ## 1. KTO in one picture
 #
-# A model answers a question. Someone likes the answer, or does not: one click. KTO turns a pile of such clicks into a
-# better model.
+# A model answers a question. Someone likes the answer, or does not: one click. KTO turns a pile of such
+# clicks into a better model.
 
 # %%
 fig = kto_picture()
 save_figure(fig, "00_kto_in_one_picture", alt=(
-    "KTO in three steps. One: a model gives three replies to the question What colour is the sky. Two: people "
-    "click thumbs up on the polite right one, thumbs down on a wrong one and on a rude one. Three: on an axis that "
-    "measures the log-ratio to a frozen reference, the liked reply is moved right, past the reference point z0, "
-    "and the two disliked replies are moved left."
+    "KTO in three steps. One: a model gives three replies to the question What colour is the sky. Two: "
+    "people click thumbs up on the polite right one, thumbs down on a wrong one and on a rude one. "
+    "Three: on an axis that measures the log-ratio to a frozen reference, the liked reply is moved "
+    "right, past the reference point z0, and the two disliked replies are moved left."
 ))  # fmt: skip
 plt.show()
 
 # %% [markdown]
 # Three things to notice.
 #
-# - **One thumb is enough.** Nobody has to say which of two replies is better. Older methods such as DPO learn from pairs.
-# - The model that learns is called the **policy**. A **frozen copy**, the **reference**, remembers where it started.
-# - Every move is judged against a zero mark: the **reference point** $z_0$, an estimate of how far the policy has
-#   moved on the whole.
+# - **One thumb is enough.** Nobody has to say which of two replies is better. Older methods such as DPO
+#   learn from pairs.
+# - The model that learns is called the **policy**. A **frozen copy**, the **reference**, remembers where it
+#   started.
+# - Every move is judged against a zero mark: the **reference point** $z_0$, an estimate of how far the
+#   policy has moved on the whole.
 
 # %% [markdown]
 # ## 2. Talk to the model
 #
-# A tiny language model ships with the course. It knows 32 facts, but only half learned them, and half of the time it is
-# rude. We load it and freeze a copy.
+# A tiny language model ships with the course. It knows 32 facts, but only half learned them, and half of
+# the time it is rude. We load it and freeze a copy.
 
 # %%
 tokenizer = load_tokenizer()
@@ -82,8 +85,8 @@ for number, reply in enumerate(replies):
 # %% [markdown]
 # ## 3. Give it thumbs
 #
-# Now you: `True` is thumbs up, `False` is thumbs down, in the order of the replies above. The list holds our choice.
-# Change it as you like and run the cell again.
+# Now you: `True` is thumbs up, `False` is thumbs down, in the order of the replies above. The list holds
+# our choice. Change it as you like and run the cell again.
 
 # %%
 my_thumbs = [False, False, True, False, True, False, False, True]
@@ -95,10 +98,11 @@ for reply, mine, theirs in zip(replies, my_thumbs, judged, strict=True):
 print(f"\nYou and the judge agree on {sum(m == t for m, t in zip(my_thumbs, judged, strict=True))} of 8.")
 
 # %% [markdown]
-# The **judge** is our simulated human: thumbs up only for a reply that is polite *and* right. We let one rude reply pass
-# because it is right. Real people disagree too.
+# The **judge** is our simulated human: thumbs up only for a reply that is polite *and* right. We let one
+# rude reply pass because it is right. Real people disagree too.
 #
-# Eight clicks are few. So the judge now clicks on 50 replies to each of 24 questions, and your eight join them.
+# Eight clicks are few. So the judge now clicks on 50 replies to each of 24 questions, and your eight join
+# them.
 
 # %%
 questions = world.trained_questions()
@@ -112,14 +116,15 @@ for key, value in feedback[0].items():
     print(f"  {key:10s} {value!r}")
 
 # %% [markdown]
-# That is all the data KTO gets: a prompt, a completion (the reply), a label (the thumb). No second reply to compare
-# with, no score, no corrected answer.
+# That is all the data KTO gets: a prompt, a completion (the reply), a label (the thumb). No second reply to
+# compare with, no score, no corrected answer.
 
 # %% [markdown]
 # ## 4. How good is it now?
 #
-# To each question the model gives one of 48 known replies, nearly always. So nothing needs to be estimated: we ask for the probability of
-# each and add up those that the judge likes. The clicks are an independent check.
+# To each question the model gives one of 48 known replies, nearly always. So nothing needs to be estimated:
+# we ask for the probability of each and add up those that the judge likes. The clicks are an independent
+# check.
 
 # %%
 def show(report):
@@ -141,26 +146,32 @@ print(f"exact {exact:.3f}, counted from {len(clicks)} clicks {clicked:.3f} +- {s
 assert abs(exact - clicked) < 3 * standard_error
 
 # %% [markdown]
-# The two agree: about one reply in four is liked. *New wording* asks the 24 questions in other words. *Untouched facts*
-# are 8 questions that get no clicks.
+# The two agree: about one reply in four is liked. *New wording* asks the 24 questions in other words.
+# *Untouched facts* are 8 questions that get no clicks.
 
 # %% [markdown]
 # ## 5. Train
 #
-# Thumbs up are rare here. Two weights make both kinds of thumb count equally in total. Then 100 small steps, each
-# on 16 random clicks.
+# Thumbs up are rare here: without help they would be drowned out. So each of them gets a larger weight. We
+# balance the two kinds and lean a little towards the liked one, by 4/3, the upper end of the range in the
+# KTO paper (v1, Eq. 8).
 
 # %%
 n_up = sum(row["label"] for row in feedback)
-up_weight, down_weight = balanced_weights(n_up, len(feedback) - n_up)
+up_weight, down_weight = balanced_weights(n_up, len(feedback) - n_up, ratio=4 / 3)
 print(f"{n_up} up with weight {up_weight:.2f}, {len(feedback) - n_up} down with weight {down_weight:.2f}")
+
+# %% [markdown]
+# Now 120 small steps, each on 16 of the clicks. This takes a few seconds. (Why the measured $z_0$ is often
+# zero although the policy moves: lesson [06](06_kto_loss.ipynb).)
 
 # %%
 policy, history = train.train_kto(
-    policy, reference, feedback, tokenizer, steps=100, batch_size=16, learning_rate=1e-3, beta=0.1,
+    policy, reference, feedback, tokenizer, steps=120, batch_size=16, learning_rate=5e-4, beta=0.1,
     desirable_weight=up_weight, undesirable_weight=down_weight, seed=0,
 )  # fmt: skip
-print(len(history), "steps done")
+moved = sum(step["kl"] > 1e-6 for step in history)
+print(f"{len(history)} steps done; the measured z0 was above zero in {moved} of them")
 
 # %% [markdown]
 # ## 6. Talk again
@@ -172,32 +183,33 @@ for number, reply in enumerate(evaluate.sample(policy, question, n=8, seed=1)):
     print(f"{number}  {reply}")
 
 # %% [markdown]
-# And the eight replies that you judged? For each we compare its probability under the reference with that under the
-# policy. The log-ratio $r = \ln \pi(y|x) - \ln \pi_{\mathrm{ref}}(y|x)$ is the arrow of the picture, now measured; its
-# unit is called a nat.
+# And the eight replies that you judged? We compare the probability of each under the reference and under
+# the policy. The log-ratio $r = \ln \pi(y|x) - \ln \pi_{\mathrm{ref}}(y|x)$ is the arrow of the picture,
+# now measured. Its unit is the nat: $r = 1$ means 2.7 times as likely ($e^1$).
 
 # %%
 prompts = [question.prompt] * 8
 old = evaluate.completion_logps(reference, prompts, replies)
 new = evaluate.completion_logps(policy, prompts, replies)
-for reply, a, b in zip(replies, old, new, strict=True):
-    print(f"{reply:40s} {a.exp():.4f} -> {b.exp():.4f}   r = {b - a:+6.2f}")
+logratios = (new - old).tolist()
+for reply, a, b, r in zip(replies, old.exp(), new.exp(), logratios, strict=True):
+    print(f"{reply:40s} {a:.4f} -> {b:.4f}   r = {r:+6.2f}")
 
 # %%
 fig, ax = plt.subplots(figsize=(8.6, 4.2))
-for row, (a, b, thumb) in enumerate(zip(old.exp(), new.exp(), judged, strict=True)):
-    colour = UP if thumb else DOWN
-    style = {"arrowstyle": "-|>", "color": colour, "linewidth": 2, "linestyle": "-" if thumb else "--"}
-    ax.annotate("", (b, row), (a, row), arrowprops=style)
-    ax.plot(a, row, "o", color=NEUTRAL)
-ax.set(xscale="log", ylim=(7.6, -0.6), xlabel="probability of the reply (dot: reference, arrow head: policy)")
-ax.set_xlim(float(new.exp().min()) / 5, 2)
+ax.axvline(0, color=NEUTRAL)
+for row, (r, liked) in enumerate(zip(logratios, judged, strict=True)):
+    end, colour, line = max(r, -7), UP if liked else DOWN, "-" if liked else "--"
+    ax.annotate("", (end, row), (0, row), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2.5, "ls": line})
+    note = f"{r:+.1f}" if r == end else f"{r:.0f}, off the chart"
+    ax.text(end + 0.15 if liked else end, row - (0 if liked else 0.3), note, va="center", fontsize=10)
+ax.set(xlim=(-7.4, 3), ylim=(7.6, -0.9), xlabel="log-ratio to the frozen reference (nats)")
 ax.set_yticks(range(8), [reply.strip() for reply in replies])
-ax.set_title("Liked replies get likelier, disliked ones all but vanish")
+ax.set_title("Liked replies move right, disliked ones far left")
 save_figure(fig, "00_eight_replies", alt=(
-    "The eight replies about the sky on a logarithmic probability axis. From the reference's probability, a dot, "
-    "an arrow leads to the policy's. The three replies that the judge likes move right, to larger "
-    "probabilities; the five that he dislikes move left by several powers of ten."
+    "The log-ratio to the reference of the eight replies about the sky, drawn as arrows from zero. The "
+    "two that the judge likes move right by one to two nats. The six that it dislikes move left: the "
+    "polite wrong ones by about three nats, the three rude ones by more than sixty."
 ))  # fmt: skip
 plt.show()
 
@@ -218,10 +230,157 @@ for i, (a, b) in enumerate(zip(before, after, strict=True)):
 ax.text(-0.2, 0.06, "before", ha="center", fontsize=10)
 ax.text(0.2, 0.06, "after", ha="center", fontsize=10, color="white")
 ax.set_xticks(range(3), ["24 clicked\nquestions", "the same,\nnew wording", "8 untouched\nfacts"])
-ax.set(ylim=(0, 1.1), ylabel="thumbs-up rate (exact)", title="Clicks teach manners everywhere, facts only where they fall")
+ax.set(ylim=(0, 1.1), ylabel="thumbs-up rate (exact)")
+ax.set_title("Clicks carry over to new wording, less to new facts")
 save_figure(fig, "00_before_after", alt=(
-    "Exact thumbs-up rates before and after 100 steps of KTO. From about a quarter they rise to more than nine "
-    "tenths on the clicked questions and on the same questions in new wording, but only to about a half on "
-    "eight facts that got no clicks."
+    "Exact thumbs-up rates before and after 120 steps of KTO. From about a quarter they rise to more "
+    "than nine tenths on the clicked questions and on the same questions in new wording, but only to "
+    "about six tenths on eight facts that got no clicks."
 ))  # fmt: skip
 plt.show()
+
+# %% [markdown]
+# From 0.234 to 0.928 on the clicked questions, and the same in new wording. On untouched facts 0.241 became
+# 0.597: the manners carried over, but no click said which answer is right there. That share rose only from
+# 0.480 to 0.597.
+#
+# The last column grew too, from 0.015 to 0.057: a little of the model's speech now is something it never
+# said before. Lesson [07](07_train.ipynb) watches that closely.
+
+# %% [markdown]
+# ## 7. What goes wrong
+#
+# Leave out the weights, as the common libraries do by default, with 920 thumbs down against 288 up.
+
+# %%
+forgetful, record = train.train_kto(
+    load_reference_model(), reference, feedback, tokenizer, steps=60, batch_size=16, learning_rate=5e-4,
+    beta=0.1, desirable_weight=1.0, undesirable_weight=1.0, seed=0,
+)  # fmt: skip
+rate = evaluate.thumbs_up_rate(forgetful)
+for reply in evaluate.sample(forgetful, question, n=3, seed=1):
+    print(reply)
+print(f"loss {record[0]['loss']:.2f} -> {record[-1]['loss']:.2f}, thumbs-up rate {rate:.3f}")
+assert rate < 0.01
+
+# %% [markdown]
+# The loss fell nicely and the model is ruined. Pushing down is easy, and with so many thumbs down it won:
+# nearly every sensible reply became unlikely. So this course never trusts a loss alone. It looks at replies
+# and at the exact rate.
+
+# %% [markdown]
+# ## 8. Your turn
+#
+# KTO does not know what is good. It knows what was clicked. Let a judge click who likes answers that are
+# right *and rude* (`taste="rude and right"` in `collect_feedback`), train again from a fresh model, and
+# talk to it.
+#
+# <details><summary>One way: add a cell with</summary>
+#
+# ```python
+# clicks = evaluate.collect_feedback(reference, questions, n=50, seed=0, taste="rude and right")
+# n_up = sum(row["label"] for row in clicks)
+# up_weight, down_weight = balanced_weights(n_up, len(clicks) - n_up, ratio=4 / 3)
+# rude, _ = train.train_kto(
+#     load_reference_model(), reference, clicks, tokenizer, steps=120, learning_rate=5e-4,
+#     desirable_weight=up_weight, undesirable_weight=down_weight,
+# )
+# evaluate.sample(rude, question, n=8, seed=1)
+# ```
+# </details>
+
+# %% [markdown]
+# ## Course map
+#
+# | lesson | what you build there |
+# |---|---|
+# | 00 Start here | this page |
+# | [01 Prospect theory](01_prospect_theory.ipynb) | how people feel gains and losses, the K and T in KTO |
+# | [02 A tiny Llama](02_tiny_llama.ipynb) | the model itself, and its frozen reference |
+# | [03 Tokenization](03_tokenization.ipynb) | from a clicked reply to token ids and masks |
+# | [04 The collator](04_collator.ipynb) | a batch, padded, with mismatched replies for $z_0$ |
+# | [05 Log-probabilities](05_get_probs.ipynb) | how likely a reply is, token by token |
+# | [06 The KTO loss](06_kto_loss.ipynb) | the formula, its gradient, the two weights |
+# | [07 Training](07_train.ipynb) | the loop, what to watch, how good it can get |
+# | [08 KTO and DPO](08_kto_vs_dpo.ipynb) | both on the same clicks, and when to use which |
+
+# %% [markdown]
+# **Three routes**
+#
+# - **Learn**: 00 to 08 in order. Each lesson adds one piece of the program that you have just run.
+# - **Teach**: [teaching.md](teaching.md) gives minutes, typical mistakes and what to set for each lesson.
+# - **Interview next week**: 00, 05, 06, 08 first, then the rest. Every lesson ends with questions and
+#   answers.
+#
+# Any lesson can be opened first: it needs no other lesson's run.
+
+# %% [markdown]
+# **How to use a lesson**
+#
+# - Write down your answer to *Before you run anything*. A wrong guess teaches more than a right one read.
+# - Run the cells in order, with Shift+Enter. Change them and run again. If things get odd: *Kernel >
+#   Restart Kernel and Run All Cells*.
+# - Nothing leaves your machine, and after the set-up no lesson needs the network.
+# - Something is off? In a terminal, `python course.py doctor` looks at this machine and names a remedy.
+#   `python course.py run` runs all lessons, `python course.py test` compares every printed number with
+#   ours.
+
+# %% [markdown]
+# **Your digits will be ours.** Models are usually trained in numbers of 32 or 16 bits. Rounding then
+# depends on the processor, and training magnifies it step by step. The lessons compute in 64 bits
+# (`float64`), with every seed in sight, so what they print is the same on your machine. If a digit differs
+# and you changed nothing, tell us.
+
+# %% [markdown]
+# ## Recap
+#
+# 1. KTO learns from single clicks: prompt, reply, thumb up or down. No pairs.
+# 2. The policy learns; a frozen copy, the reference, stays where it was.
+# 3. Liked replies are raised, disliked ones lowered, measured by the log-ratio to the reference, from the
+#    point $z_0$.
+# 4. Here 1,208 clicks and 120 steps took the exact thumbs-up rate from 0.234 to 0.928.
+# 5. A falling loss proves nothing: with the weights left out it fell while the rate went to zero.
+
+# %% [markdown]
+# ## Questions an interviewer asks
+#
+# <details><summary>What data does KTO need?</summary>
+#
+# Triples of prompt, completion and a binary label. The completions need not come in pairs, and the two
+# kinds of label need not be equally many, but then the weights must make up for it.
+# </details>
+#
+# <details><summary>Does KTO need a reference model?</summary>
+#
+# Yes: a frozen copy of the starting policy. Every log-ratio is measured against it. A variant without one
+# is reported in the current paper, and does worse.
+# </details>
+#
+# <details><summary>What is the reference point z0, in one sentence?</summary>
+#
+# An estimate of KL(policy || reference) from the batch: the mean log-ratio of replies paired with other
+# rows' prompts, not below zero, and without gradient.
+# </details>
+#
+# <details><summary>Does KTO generate text or use a reward model during training?</summary>
+#
+# No. The clicks are collected beforehand, as in section 3. Training only scores those fixed replies, so it
+# is an offline method.
+# </details>
+#
+# <details><summary>Is KTO better than DPO?</summary>
+#
+# Not always. The paper reports that it matches or exceeds DPO in many settings, but it loses on TydiQA
+# (31.2 against 36.5; v1, Table 3). With clean pairs DPO is a good choice; with single or unbalanced clicks
+# KTO can use all of them.
+# </details>
+
+# %% [markdown]
+# ## Sources
+#
+# - Ethayarajh et al., *KTO: Model Alignment as Prospect Theoretic Optimization*, [arXiv
+#   2402.01306](https://arxiv.org/abs/2402.01306). Loss: v1, Eq. 7. Reference point: v1, section 4.1. Range
+#   of the weights: v1, Eq. 8.
+# - The small world, the model and all numbers above: computed here.
+#
+# Next: [01 · Prospect theory](01_prospect_theory.ipynb), where the idea comes from.

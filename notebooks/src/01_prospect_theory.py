@@ -22,8 +22,8 @@
 # You may have 60 dollars for sure, or a ticket that pays 100 dollars with a chance of 80 in 100 and nothing
 # otherwise. On average the ticket pays 80.
 #
-# Take a person with the median parameters measured in 1992. Which do they choose? And for which sure amount
-# would they give the ticket away? Write both answers down; section 5 computes them.
+# Which would you take? And a person with the median parameters that Tversky and Kahneman measured in 1992:
+# for which sure amount would they give the ticket away? Write both down; section 5 computes the second.
 
 # %%
 import io
@@ -268,7 +268,8 @@ p = np.linspace(0, 1, 10_001)
 inside = p[1:-1]
 for gamma in (1.5, 2.0):
     above = inside[weight(inside, gamma) > inside]
-    print(f"gamma {gamma}: above the diagonal", f"from p = {above.min():.4f} on" if above.size else "nowhere")
+    where = f"from p = {above.min():.4f} on" if above.size else "nowhere"
+    print(f"gamma {gamma}: above the diagonal {where}")
 
 # %% [markdown]
 # At 0.23 the weight is still 0.2604, above the diagonal; the crossing is 0.2781. At $\gamma = 2$ there is
@@ -320,8 +321,8 @@ plt.show()
 # ## 5. The value of a gamble
 #
 # Now put the two curves together. The form of 1979 is **separable**: each outcome's value times the weight of
-# its own chance, added up, $V = \sum_i w(p_i)\,v(z_i)$. That is enough for the ticket of the opening
-# question.
+# its own chance, added up, $V = \sum_i w(p_i)\,v(z_i)$. Popular notes put the weights of 1992 into it. Do the
+# same for now; for the ticket of the opening question it does no harm.
 
 # %%
 ticket = weight(0.8) * value(100) + weight(0.2) * value(0)
@@ -370,9 +371,9 @@ fig, ax = plt.subplots(figsize=(7.2, 3.6))
 ax.bar(prizes, ranked[::-1], color=UP, width=0.7)
 ax.axhline(0.1, color=NEUTRAL, lw=1.2, ls="-")
 ax.axhline(weight(0.1), color=DOWN, lw=1.6, ls="--")
-label_line(ax, 93.0, weight(0.1) + 0.014, f"1979: all alike, total {10 * weight(0.1):.3f}", color=DOWN)
+label_line(ax, 93.0, weight(0.1) + 0.014, f"separable: all alike, total {10 * weight(0.1):.3f}", color=DOWN)
 label_line(ax, 93.0, 0.114, "the chance itself", color=NEUTRAL)
-label_line(ax, 93.0, 0.235, "bars, 1992: total 1", color=UP)
+label_line(ax, 93.0, 0.235, "bars, cumulative: total 1", color=UP)
 ax.set(xlabel="prize (dollars)", ylabel="decision weight", xticks=prizes)
 ax.set_title("The cumulative form overweights the ends")
 save_figure(
@@ -415,16 +416,16 @@ def prospect_value(
     return float(total)
 
 
-print(f"ten prizes, 1979: {prospect_value(prizes, chances, cumulative=False):.1f}")
-print(f"ten prizes, 1992: {prospect_value(prizes, chances):.1f}")
+print(f"ten prizes, separable:  {prospect_value(prizes, chances, cumulative=False):.1f}")
+print(f"ten prizes, cumulative: {prospect_value(prizes, chances):.1f}")
 print(f"a sure 91: {value(91):.1f}, a sure 100: {value(100):.1f}")
 both = [prospect_value([100, 0], [0.8, 0.2], cumulative=c) for c in (False, True)]
-print(f"the ticket, 1979 and 1992: {both[0]:.2f} {both[1]:.2f}")
+print(f"the ticket, both ways: {both[0]:.2f} {both[1]:.2f}")
 
 # %% [markdown]
 # The ten prizes are worth something between the worst and the best of them again. For the ticket the two
 # forms agree, as they must with at most one gain and one loss: then there is nothing to rank. With more
-# outcomes, a note that mixes the 1979 sum with the 1992 weights computes neither theory.
+# outcomes they differ, and the sum of 1979 with the weights of 1992 is neither theory.
 
 # %% [markdown]
 # An independent check. Build the gamble from the bottom instead: climbing from one prize to the next adds
@@ -478,7 +479,9 @@ for name, gain in (("ticket", gain_from_ticket), ("insurance", gain_from_insuran
 # price. Without weighting ($\gamma = \delta = 1$) they buy *neither*: the value function makes small sure
 # prices hurt and large amounts fade. The blown-up chance of 1 in 1,000 turns both decisions.
 #
-# For likely events it all turns round. Here is the whole range, for winning or losing 100 dollars.
+# For likely events it all turns round. The picture shows, for winning or losing 100 dollars, the sure amount
+# that feels the same minus the average. Above zero they like the gamble; below, they would rather be rid of
+# it.
 
 # %%
 p = np.linspace(0, 1, 1001)
@@ -508,10 +511,10 @@ plt.show()
 # ## 7. The bridge to KTO
 #
 # A language model answers a question; someone gives the reply a thumb, up or down. For KTO the "outcome" of a
-# reply is its **log-ratio** $r$: how much more probable the model in training (the *policy*) makes it than a
-# frozen copy from before (the *reference* model), in nats, the unit of the natural logarithm. The reference
-# point is a number $z_0$, in nats too. Lesson 06 computes both; here you only need that $r - z_0$ stands
-# where $z - z_{ref}$ stood.
+# reply is its **log-ratio** $r$: the logarithm of how many times more probable the model in training (the
+# *policy*) makes it than a frozen copy from before (the *reference* model), in nats, the unit of the natural
+# logarithm. The reference point is a number $z_0$, in nats too. [Lesson 06](06_kto_loss.ipynb) computes both;
+# here you only need that $r - z_0$ stands where $z - z_{ref}$ stood.
 
 # %% [markdown]
 # Why not simply use $v(r - z_0)$ with the power of 1992? Training climbs along slopes. At the first step the
@@ -536,24 +539,21 @@ for z in (0.0, 0.001, 1.0, 10.0, 50.0, 100.0):
 # 100 nats more than half of the slope at 1 is left, so one reply can be pushed for ever. The logistic is
 # steepest at the reference point, with a finite $\beta/4 = 0.025$, and lets go far away.
 #
-# (A popular note says that the original "contains an exponential, expensive to compute". It contains a power,
-# and the KTO paper's reason is that it is hard to optimise.)
-#
 # The infinity is not academic. Two people judge the same reply before the first step, one thumb up, one thumb
 # down. The two pulls should cancel.
 
 # %%
 with np.errstate(divide="ignore", invalid="ignore"):
     pull_up = slope(np.float64(0.0))
-    pull_down = -2.25 * slope(np.float64(0.0))
+    pull_down = -2.25 * slope(np.float64(0.0))  # from either side: minus infinity
     print(f"power:    {pull_up} and {pull_down} add up to {pull_up + pull_down}")
 pull = beta * sigmoid(0.0) * (1 - sigmoid(0.0))
 print(f"logistic: {pull:.3f} and {-pull:.3f} add up to {pull - pull:.3f}")
 
 # %% [markdown]
-# A `nan` in the gradient spoils every weight that it updates. So KTO swaps the curve. A thumb up is worth $v
-# = \lambda_D\,\sigma(\beta(r - z_0))$, a thumb down $v = \lambda_U\,\sigma(\beta(z_0 - r))$, and the loss of
-# a reply is $\lambda - v$. The **label** picks the branch, not the sign of $r - z_0$.
+# A `nan` in the gradient spoils every weight that it updates. So KTO swaps the curve. A thumb up is worth
+# $v = \lambda_D\,\sigma(\beta(r - z_0))$, a thumb down $v = \lambda_U\,\sigma(\beta(z_0 - r))$, and the loss
+# of a reply is $\lambda - v$. The **label** picks the branch, not the sign of $r - z_0$.
 
 
 # %%
@@ -571,8 +571,8 @@ for r in (-50.0, -10.0, 0.0, 10.0, 50.0):
 # Mind the middle row: "nothing happened" is worth one half, not 0. The worst case is 0. (With both weights 1,
 # the loss before the first step is therefore 0.5.)
 #
-# What survives? The S-shape: **concave in gains, convex in losses**. Second differences show it: negative
-# where a curve is concave, positive where it is convex.
+# What survives? The S-shape: **concave in gains, convex in losses** (for a thumb down, read $z_0 - r$ as the
+# outcome). Second differences show it: negative where a curve is concave, positive where it is convex.
 
 # %%
 gains, losses = np.linspace(0, 60, 121), np.linspace(-60, 0, 121)
@@ -593,6 +593,8 @@ for name, curve in curves.items():
 # | power, exponents | $\alpha = 0.88$ | dropped; $\beta$ says how fast it saturates |
 # | loss aversion $\lambda$ at the reference point | 2.25 | dropped; two label weights, 1 and 1 by default |
 # | probability weighting $w(p)$ | yes | dropped |
+#
+# (The label weights are not the decision weights of section 4 either, though both get called "weights".)
 
 # %%
 r = np.linspace(-60, 60, 601)
@@ -625,7 +627,7 @@ plt.show()
 #
 # A much-copied notebook sets $\lambda_D = 1.33$ on thumbs *up*, $\lambda_U = 1$ on thumbs down, and says that
 # this models loss aversion. It is backwards. Loss aversion makes the **loss** side heavy; 1.33 there makes
-# the **gain** side heavy. Offer both persons a fair coin: win 10 or lose 10. No probability weighting, as in
+# the **gain** side heavy. Offer three persons a fair coin: win 10 or lose 10. No probability weighting, as in
 # KTO.
 
 # %%
@@ -672,7 +674,8 @@ assert "torch" not in sys.modules
 #
 # <details><summary>Why not use the 1992 value function as the loss?</summary>
 # Its slope is infinite at the reference point, exactly where every reply is at the first step, and far out it
-# never lets go. The logistic has its largest slope, β/4, at the reference point and saturates on both sides.
+# never lets go. The paper calls it hard to optimise. (Not because "an exponential is expensive", as one note
+# says: it is a power.) The logistic has its largest slope, β/4, at the reference point and saturates.
 # </details>
 #
 # <details><summary>Is λ_D = 1.33 loss aversion?</summary>
@@ -704,9 +707,9 @@ assert "torch" not in sys.modules
 #   (Eq. 6), the cumulative form, and the medians.
 # - Ingersoll (2007), "Non-Monotonicity of the Tversky-Kahneman Probability-Weighting Function": a curve that
 #   falls, and weights below zero.
-# - KTO, arXiv 2402.01306 version 1: 0.88 and 2.25, the example of 100 dollars at 80 in 100 against a sure 60,
-#   the loss (Eq. 7), the range of the two weights (Section 4.1, Eq. 8). The current version reportedly widens
-#   that range to [1, 3/2].
+# - KTO, arXiv 2402.01306: the example of 100 dollars at 80 in 100 against a sure 60. Version 1: 0.88 and
+#   2.25, the loss (Eq. 7), the range of the two weights (Section 4.1, Eq. 8). The current version reportedly
+#   widens that range to [1, 3/2].
 # - Computed here: all crossings, the limit 0.279, all prices, the table of slopes.
 #
 # Next: [02](02_tiny_llama.ipynb), where a language model small enough to see through takes the stage.

@@ -19,7 +19,8 @@
 # A user asks which sound an owl makes. The model replies ` No.` and gets a thumbs down. Those are four
 # characters: a blank, two letters, a full stop.
 #
-# How many positions of this row will the loss score? Write a number down. Section 7 prints the answer.
+# The row becomes a list of token ids, and the loss scores some of their positions. How many? Write a number
+# down. Section 7 prints the answer.
 
 # %%
 import json
@@ -46,25 +47,21 @@ datasets.disable_progress_bars()
 
 # %% [markdown]
 # ## 1. Text is bytes
-# A model computes with whole numbers, not letters. Every text already is a list of numbers: its UTF-8 bytes. A
-# plain English letter is one byte, others take two to four. So 256 numbers are enough for every text in every
-# language, and there is no such thing as an unknown character.
-
-# %%
-text = "It is blue."
-raw = text.encode("utf-8")
-print(list(raw))
-for sign in ["b", "é", "€", "青"]:
-    print(sign, list(sign.encode()))
-
-# %% [markdown]
+# A model computes with whole numbers, not letters. Every text already is a list of numbers: its UTF-8 bytes.
+# A plain English letter is one byte, others take two to four. So 256 numbers are enough for every text in
+# every language, and there is no such thing as an unknown character.
+#
 # The course keeps ids 0, 1 and 2 for three special tokens (section 5). Byte $b$ therefore gets id $b + 3$,
 # and the first free id is 259.
 
 # %%
+for text in ["b", "é", "β", "€", "It is blue."]:
+    print(text, list(text.encode("utf-8")))
+
 FIRST_BYTE_ID = 3
 FIRST_MERGE_ID = FIRST_BYTE_ID + 256
-print([byte + FIRST_BYTE_ID for byte in raw], "first free id:", FIRST_MERGE_ID)
+print("as ids:", [byte + FIRST_BYTE_ID for byte in text.encode("utf-8")])
+print("first free id:", FIRST_MERGE_ID)
 
 # %% [markdown]
 # ## 2. Count pairs, merge the winner
@@ -84,7 +81,8 @@ def count_pairs(words):
     return counts
 
 
-words = {tuple(b + FIRST_BYTE_ID for b in word): n for word, n in {b"moo": 5, b"woof": 3, b"roar": 2}.items()}
+times = {b"moo": 5, b"woof": 3, b"roar": 2}
+words = {tuple(byte + FIRST_BYTE_ID for byte in word): n for word, n in times.items()}
 for (left, right), n in count_pairs(words.items()).most_common(4):
     print(chr(left - FIRST_BYTE_ID) + chr(right - FIRST_BYTE_ID), n)
 
@@ -129,7 +127,7 @@ def chunks(text):
 print(chunks("It is blue. Happy to help!"))
 
 # %% [markdown]
-# Now the whole training loop. Ties go to the pair with the smaller ids, so that everybody learns the same
+# Now the whole training loop: merge until there are `vocab_size` different ids, the vocabulary. Ties go to the pair with the smaller ids, so that everybody learns the same
 # merges. The corpus is every sentence of the course's small world: 64 questions in their template, with 48
 # possible replies each.
 
@@ -210,7 +208,7 @@ for n in [0, 20, 60, 100, 253]:
 # no letter. It shows as the replacement sign.
 
 # %%
-for text in [*corpus, "Grüße aus Köln", "青い空\n\t", ""]:
+for text in [*corpus, "Grüße aus Köln", "Жар-птица\n\t", ""]:
     assert decode(encode(text, merges), merges) == text
 for text in ["The answer is Paris.", "The answer is Grüße."]:
     print(f"{len(text.encode())} bytes, {len(encode(text, merges))} tokens: {text}")
@@ -299,7 +297,8 @@ for pair in [" I", "It"]:
 
 # %% [markdown]
 # A tie. The library orders bytes by their printable stand-ins, we order them by value, so ties fall
-# differently. Neither is wrong. But a model and its tokenizer belong together: with the other file, token 263
+# differently. (A test of this course breaks ties their way and learns all 253 of their merges.) Neither is
+# wrong. But a model and its tokenizer belong together: with the other file, token 263
 # would mean something else. The course ships ours.
 
 # %% [markdown]
@@ -322,11 +321,11 @@ print(tokenizer.encode("It is blue.", add_special_tokens=False))
 print(tokenizer.encode("<eos>"))
 
 # %% [markdown]
-# Two surprises. The library puts `<bos>` in front unless told not to. And a user who **types** the five
-# characters `<eos>` gets the real signal, id 2. Anyone could then end the model's turn, or forge one.
+# Look at the first and the last line. The library puts `<bos>` in front unless told not to. And a user who
+# **types** the five characters `<eos>` gets the real signal, id 2. Anyone could then end the model's turn.
 #
-# The cure is one argument: `split_special_tokens=True` treats typed text as text. Special tokens are put in by
-# our own code, by id, and never by writing their names into text.
+# The cure is one argument: `split_special_tokens=True` treats typed text as text. Special tokens are put in
+# by our own code, by id, and never by writing their names into text.
 
 
 # %%
@@ -338,8 +337,9 @@ print([tokenizer.decode([i]) for i in ids_of("<eos>", tokenizer)])
 
 # %% [markdown]
 # ## 6. The prompt template
-# The model must see where the user stops and where its own reply begins. The course uses the plainest template
-# there is: `USER:` question `ASSISTANT:`. No blank after the last colon; the completion brings it.
+# The model must see where the user stops and where its own reply begins. The course uses the plainest
+# template there is: `USER:` question `ASSISTANT:`. No blank after the last colon; the completion brings it.
+# (It is plain text, so a user can type `ASSISTANT:` too. Many production templates use special tokens here.)
 #
 # Below it are the eight rows that lessons 03 to 06 compute with. The bar marks the boundary; it is not in the
 # data. Thumbs can be about anything: row 5 copies homework, row 8 refuses.
@@ -401,10 +401,15 @@ print("scored positions:", sum(owl["label_mask"]))
 #
 # Two checks that hold for every row: what is scored spells the completion, and it ends in `<eos>`.
 
+
 # %%
+def scored_ids(example):
+    return [i for i, mask in zip(example["input_ids"], example["label_mask"], strict=True) if mask]
+
+
 for row in rows:
     example = tokenize_feedback(row, tokenizer)
-    scored = [i for i, mask in zip(example["input_ids"], example["label_mask"], strict=True) if mask]
+    scored = scored_ids(example)
     assert tokenizer.decode(scored) == row["completion"] + "<eos>"
     assert example["input_ids"][0] == tokenizer.bos_token_id and example["label_mask"][0] == 0
     print(len(example["input_ids"]), "tokens,", len(scored), "scored")
@@ -415,15 +420,14 @@ for row in rows:
 # %%
 fig, ax = plt.subplots(figsize=(7.2, 3.6))
 for y, row in enumerate(rows):
-    example = tokenize_feedback(row, tokenizer)
-    colour, n, start = UP if row["label"] else DOWN, len(example["input_ids"]), example["label_mask"].index(1)
+    mask = tokenize_feedback(row, tokenizer)["label_mask"]
+    start, end = mask.index(1), len(mask) - 1
+    colour, hatch, thumb = (UP, None, "thumbs up") if row["label"] else (DOWN, "///", "thumbs down")
     ax.barh(y, start, color="#DDDDDD", edgecolor="white")
-    ax.barh(
-        y, n - 1 - start, left=start, color=colour, hatch=None if row["label"] else "///", edgecolor="white"
-    )
-    ax.barh(y, 1, left=n - 1, color="black")
-    ax.text(n + 0.5, y, "thumbs up" if row["label"] else "thumbs down", color=colour, va="center", fontsize=9)
-ax.text(0.4, 0, "<bos> and prompt: not scored", va="center", fontsize=8)
+    ax.barh(y, end - start, left=start, color=colour, hatch=hatch, edgecolor="white")
+    ax.barh(y, 1, left=end, color="black")
+    ax.text(end + 1.5, y, thumb, color=colour, va="center", fontsize=9)
+ax.text(1, 4, "<bos> and prompt: not scored", va="center", fontsize=9)
 ax.annotate("<eos>, scored", (43.5, 4.4), xytext=(34, 6.3), arrowprops={"arrowstyle": "->"}, fontsize=9)
 ax.set(yticks=range(8), yticklabels=range(1, 9), ylabel="row", xlabel="position (tokens)", xlim=(0, 53))
 ax.invert_yaxis()
@@ -457,11 +461,11 @@ print(show_boundary("USER: Sky? ASSISTANT:", " It is blue."))
 print(show_boundary("USER: Sky? ASSISTANT: ", "It is blue."))
 
 # %% [markdown]
-# The characters are the same in both calls. In the second one, tokenizing the parts gives `' '`, `'I'`,
-# `'t'`; tokenizing the whole gives `' It'`. That token spans the boundary.
+# The characters are the same in both calls. In the second, the parts give `' '`, `'I'`, `'t'`, the whole
+# gives `' It'`: a token that spans the boundary.
 #
-# The two numbers are the prompt's length in tokens and the common beginning. They differ by one in the second
-# call: cut by length, and ` It` would count as prompt and never be scored.
+# The two numbers printed are the prompt's length in tokens and the common beginning. In the second call they
+# differ by one. Cut by length, and ` It` would count as prompt and never be scored.
 #
 # | rule | when a token spans the boundary |
 # |---|---|
@@ -479,8 +483,7 @@ print(show_boundary("USER: Sky? ASSISTANT: ", "It is blue."))
 # %%
 for max_length in [18, 17, 15, 14]:
     cut = tokenize_feedback(rows[7], tokenizer, max_length)
-    scored = [i for i, mask in zip(cut["input_ids"], cut["label_mask"], strict=True) if mask]
-    print(max_length, "->", [tokenizer.decode([i]) for i in scored])
+    print(max_length, "->", [tokenizer.decode([i]) for i in scored_ids(cut)])
 
 # %% [markdown]
 # `<eos>` goes first. At 17 the row no longer teaches when to stop. That is better than putting `<eos>` behind
@@ -542,7 +545,8 @@ def in_blocks(block):
     return {"prompt": block["prompt"] * 2, "completion": completions, "label": [True] * n + [False] * n}
 
 
-thumbs = datasets.Dataset.from_list(pairs).map(in_blocks, batched=True, remove_columns=["chosen", "rejected"])
+paired = datasets.Dataset.from_list(pairs)
+thumbs = paired.map(in_blocks, batched=True, remove_columns=["chosen", "rejected"])
 
 
 def share_up(labels):
@@ -590,6 +594,7 @@ for ax, shares, colour, title in [
 ]:
     ax.plot(shares, ".", color=colour, markersize=3)
     ax.set(title=title, ylabel="share of thumbs up", ylim=(-0.08, 1.08), yticks=[0, 0.5, 1])
+axes[0].text(555, 0.5, "the only mixed batch →", ha="right", va="center", fontsize=9)
 axes[1].set_xlabel("batch of eight rows (number)")
 save_figure(
     fig,
@@ -647,11 +652,11 @@ for text in [prompt, prompt + " "]:
 # %% [markdown]
 # The common-prefix rule cannot help here: it repairs training, but at generation time there is only the
 # prompt. So keep the blank out of the template, and let every completion begin with it.
-
-# %% [markdown]
-# **Labels that are words.** A CSV file gives you `"False"`, a string, and Python's `bool` calls every non-empty
-# string true. Every row becomes thumbs up, without a word of warning. (LLaMA-Factory once had this symptom; the
-# user who reported it suspected a check that is true for any text.) The package refuses to guess.
+#
+# **Labels that are words.** A CSV file gives you `"False"`, a string, and Python's `bool` calls every
+# non-empty string true. Every row becomes thumbs up, without a word of warning. (LLaMA-Factory once had this
+# symptom; the user who reported it suspected a check that is true for any text.) The package refuses to
+# guess.
 
 # %%
 from_csv = [dict(row, label=str(row["label"])) for row in rows]
@@ -690,8 +695,8 @@ except TypeError as error:
 # </details>
 #
 # <details><summary>What happens to a row whose completion is cut away entirely?</summary>
-# Its log-ratio is an empty sum, 0, whatever the model does. It adds a constant to the loss and no gradient of
-# its own. Drop it or raise the length.
+# Nothing is left to sum, so its log-probability is 0 whatever the model does: a constant in the loss, without
+# gradient. Drop the row or raise the length.
 # </details>
 #
 # <details><summary>You have 10,000 preference pairs. How do you get KTO data?</summary>

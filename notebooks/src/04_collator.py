@@ -138,6 +138,8 @@ batch = pad_rows(examples, tokenizer.pad_token_id)
 thumbs = torch.tensor([example["label"] for example in examples])
 # 0 padding, 1 prompt, 2 reply with thumbs down, 3 reply with thumbs up
 roles = batch["attention_mask"] + batch["label_mask"] * (1 + thumbs.int()[:, None])
+padding, scored = int((roles == 0).sum()), int((roles > 1).sum())
+print(f"{roles.numel()} cells, {padding} of them padding, {scored} scored")
 
 fig, ax = plt.subplots(figsize=(8.4, 3.6))
 colours = ListedColormap(["#F3F3F3", "#C4C4C4", DOWN, UP])
@@ -158,12 +160,6 @@ alt = (
 save_figure(fig, "04_batch", alt=alt)
 plt.show()
 
-# %%
-for name, kept_rows in [("all eight rows", examples), ("without row 4", examples[:4] + examples[5:])]:
-    b = pad_rows(kept_rows, tokenizer.pad_token_id)
-    cells, tokens, scored = b["input_ids"].numel(), int(b["attention_mask"].sum()), int(b["label_mask"].sum())
-    print(f"{name:15s} {cells} cells, {1 - tokens / cells:.0%} padding, {scored / cells:.0%} scored")
-
 # %% [markdown]
 # One long row makes all others pay. It costs time, not correctness. It also shows why an average over *all*
 # cells is no score of a reply: most cells are prompt or padding.
@@ -172,6 +168,9 @@ for name, kept_rows in [("all eight rows", examples), ("without row 4", examples
 #
 # `tokenizer.pad` knows `input_ids` and `attention_mask`. It does not know our `label_mask`; but its padding
 # id is 0 here, like our filler, so we can hand it the mask dressed up as ids.
+#
+# And if you hand over the rows as they are? `DataCollatorWithPadding` is the library's ready-made collator
+# around `tokenizer.pad`.
 
 # %%
 known = [{field: example[field] for field in FIELDS[:2]} for example in examples]
@@ -181,20 +180,15 @@ library["label_mask"] = disguised["input_ids"]
 for field in FIELDS:
     assert torch.equal(library[field], batch[field])
     print(f"{field:14s} equal: {torch.equal(library[field], batch[field])}")
-
-# %% [markdown]
-# And what if you hand over the rows as they are? `DataCollatorWithPadding` is the library's ready-made
-# collator around `tokenizer.pad`.
-
-# %%
 try:
     DataCollatorWithPadding(tokenizer)(examples)
 except ValueError as error:
-    print(type(error).__name__ + ":", str(error).split(",")[0])
+    print("rows as they are:", str(error).split(",")[0])
     print("the message names label_mask:", "label_mask" in str(error))
 
 # %% [markdown]
-# It pads what it knows and stumbles over the field that stayed ragged. We need a collator of our own.
+# The tensors agree. But the library's collator pads only what it knows and stumbles over the field that
+# stayed ragged. We need a collator of our own.
 #
 # ## 5. Called the way a DataLoader calls it
 #
@@ -281,13 +275,18 @@ def mismatched(examples):
     return mixed
 
 
+mixed = mismatched(examples)
+print(tokenizer.decode(mixed[4]["input_ids"]))
+
+# %% [markdown]
+# Every reply should still be there exactly once; it has only moved.
+
+# %%
 def replies_of(rows):
     scored = ([t for t, m in zip(r["input_ids"], r["label_mask"], strict=True) if m] for r in rows)
     return [tokenizer.decode(ids) for ids in scored]
 
 
-mixed = mismatched(examples)
-print(tokenizer.decode(mixed[4]["input_ids"]))
 assert Counter(replies_of(mixed)) == Counter(replies_of(examples))
 print("every reply still there, once:", Counter(replies_of(mixed)) == Counter(replies_of(examples)))
 
@@ -324,7 +323,8 @@ for size in (2, 4, 8):
 # batch of one has no other row: no rule can help.
 
 # %%
-panels = {"rotated, 5 rows": rotated(5), "reversed, 4 rows": [3, 2, 1, 0], "reversed, 5 rows": [4, 3, 2, 1, 0]}
+panels = {"rotated, 5 rows": rotated(5), "reversed, 4 rows": [3, 2, 1, 0]}
+panels["reversed, 5 rows"] = [4, 3, 2, 1, 0]
 fig, axes = plt.subplots(1, 3, figsize=(8.4, 3.2))
 for ax, (title, order) in zip(axes, panels.items(), strict=True):
     for i, j in enumerate(order):
@@ -443,7 +443,8 @@ for side, padded in [("right", batch), ("left ", on_the_left(batch))]:
 # A causal model reads from left to right, so no token ever sees padding that comes after it. With padding on
 # the right, `label_mask` alone keeps the scores clean. On the left the attention mask saves you. We send it
 # always.
-#
+
+# %% [markdown]
 # ## 9. What goes wrong: rows sorted by prompt
 #
 # Rotation looks at positions, not at prompts. If neighbours share a prompt, the "unrelated" reply answers
@@ -484,6 +485,10 @@ groups = {
     "mismatched,\nsorted file": (DOWN, scores_of(by_question, "kl_")),
     "mismatched,\nshuffled file": (ACCENT, scores_of(shuffled, "kl_")),
 }
+for name, (_, logps) in groups.items():
+    print(f"{' '.join(name.split()):26s} mean log-probability {logps.mean():.2f} nats")
+
+# %%
 fig, ax = plt.subplots(figsize=(7.6, 3.8))
 for level, (colour, logps) in enumerate(groups.values()):
     lift = 0.5 * torch.rand(n, generator=generator) - 0.25
@@ -507,7 +512,8 @@ plt.show()
 #
 # The cure is a shuffle before the rows are cut into batches. The few pairs that still share a prompt are
 # tolerated, here and in TRL 1.16: rotation never compares prompts.
-#
+
+# %% [markdown]
 # ## 10. One-sided batches
 #
 # With a share $p$ of thumbs up, a batch of $B$ rows is all up with chance $p^B$, all down with $(1-p)^B$:
@@ -641,7 +647,8 @@ print("with drop_last=True, batches of:", [len(b["label"]) for b in loader])
 # %% [markdown]
 # "Batch" means the rows of **one** call of the collator. Adding up gradients over several calls gives a
 # larger step, not a larger pool of mismatched replies.
-#
+
+# %% [markdown]
 # ## Recap
 # - Padding makes a rectangle; `attention_mask` says what is text, `label_mask` what is scored, `label` which
 #   thumb.

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 05 · From logits to log-probabilities
 #
-# Turn a model's raw scores into the one number that KTO asks of it, the log-probability of a whole reply, and run eleven popular ways of getting it wrong.
+# Turn a model's raw scores into the log-probability of a whole reply, and run eleven popular mistakes.
 
 # %% [markdown]
 # **You will be able to**
@@ -10,14 +10,17 @@
 # - say why the tokens are summed and not averaged;
 # - recognise eleven common mistakes by their numbers.
 #
-# **You need first** what a logit is ([02](02_tiny_llama.ipynb)), tokens and the label mask ([03](03_tokenization.ipynb)), padding ([04](04_collator.ipynb)).
+# **You need first** what a logit is ([02](02_tiny_llama.ipynb)), tokens and the label mask
+# ([03](03_tokenization.ipynb)), padding ([04](04_collator.ipynb)).
 #
 # **Time** about {{minutes}} minutes to read, {{seconds}} s to run.
 
 # %% [markdown]
 # **Before you run anything**
 #
-# A trained model scores a reply of nine tokens. By mistake, someone scores each token with the logits that stand at the token's *own* position, instead of the position before it. How many times too low is the result: 1.1 times, 4 times, 40 times? Write it down. Section 9 answers.
+# A trained model scores a reply of nine tokens. By mistake, someone scores each token with the logits that
+# stand at the token's *own* position, instead of the position before it. How many times too low is the
+# result: 1.1 times, 4 times, 40 times? Write it down. Section 10 answers.
 
 # %%
 import math
@@ -33,7 +36,7 @@ from kto_utils.data import load_eight_rows, tokenize_feedback
 from kto_utils.evaluate import collect_feedback, rates
 from kto_utils.losses import balanced_weights
 from kto_utils.model import load_reference_model, reference_of, tiny_llama, to_float64
-from kto_utils.plotting import ACCENT, DOWN, UP, save_figure, use_course_style
+from kto_utils.plotting import DOWN, UP, save_figure, use_course_style
 from kto_utils.tokenizer import load_tokenizer
 from kto_utils.train import train_kto
 from kto_utils.world import find_reply, replies, trained_questions
@@ -44,11 +47,14 @@ torch.set_printoptions(precision=4, sci_mode=False)
 # %% [markdown]
 # ## 1. Four words, two replies
 #
-# A language with four words: padding, `sky?`, `blue`, and the end token. Two users ask `sky?`. One gets `blue`, the other gets an empty reply: the end at once. The third place of the second row is padding.
+# A language with four words: padding, `sky?`, `blue`, and the end token. Two users ask `sky?`. One gets
+# `blue`, the other gets an empty reply: the end at once. The third place of the second row is padding.
 #
 # The mask says which tokens the model wrote: the end token counts, the prompt and the padding do not.
 #
-# For every place in every row a model returns one score per word, a **logit**: a tensor of shape `(B, T, V)`, here `(2, 3, 4)`. We choose ours as logarithms of small whole numbers, so that you can check everything in your head.
+# For every place in every row a model returns one score per word, a **logit**: a tensor of shape `(B, T,
+# V)`, here `(2, 3, 4)`. We choose ours as logarithms of small whole numbers, so that you can check
+# everything in your head.
 
 # %%
 words = ["<pad>", "sky?", "blue", "<eos>"]
@@ -68,7 +74,8 @@ print("logits", tuple(logits.shape), "first place", logits[0, 0])
 #
 # $$\log p_v = x_v - \log \sum_u e^{x_u}$$
 #
-# At the first place the weights are 1, 1, 6, 2. They add up to 10, so `blue` must get probability 0.6. Logarithms are natural ones; their unit is the **nat**.
+# At the first place the weights are 1, 1, 6, 2. They add up to 10, so `blue` must get probability 0.6.
+# Logarithms are natural ones; their unit is the **nat**.
 
 # %%
 scores = logits[0, 0].tolist()
@@ -77,7 +84,8 @@ for word, x in zip(words, scores, strict=True):
     print(f"{word:6s} logit {x:.4f}   log p {x - log_total:.4f}   p {math.exp(x - log_total):.2f}")
 
 # %% [markdown]
-# The same for all places at once is **log-softmax**. Check it against torch's own, and check that only *differences* of logits count: adding any constant to the four logits of a place changes nothing.
+# The same for all places at once is **log-softmax**. Check it against torch's own, and check that only
+# *differences* of logits count: adding any constant to the four logits of a place changes nothing.
 
 # %%
 log_probs = logits - logits.logsumexp(-1, keepdim=True)
@@ -89,7 +97,8 @@ print(log_probs.exp().sum(-1))
 # %% [markdown]
 # ## 2. The shift
 #
-# The logits at a place are the model's guess *after reading* that token. They are about the **next** one. So place 0 predicts token 1, place 1 predicts token 2, and the last place predicts a token we do not have.
+# The logits at a place are the model's guess *after reading* that token. They are about the **next** one.
+# So place 0 predicts token 1, place 1 predicts token 2, and the last place predicts a token we do not have.
 #
 # In code: drop the last place of the logits, drop the first label.
 
@@ -103,7 +112,9 @@ for t in range(2):
 # %% [markdown]
 # ## 3. Gather: one number per token
 #
-# Of the four numbers at each place we want one: the one of the word that really came. `gather` picks along the last axis. It wants an index with as many axes as the tensor, hence `[..., None]` before and `squeeze` after.
+# Of the four numbers at each place we want one: the one of the word that really came. `gather` picks along
+# the last axis. It wants an index with as many axes as the tensor, hence `[..., None]` before and `squeeze`
+# after.
 #
 # The loop below says the same slowly. It is the specification.
 
@@ -116,7 +127,8 @@ assert torch.allclose(chosen, torch.tensor(slow, dtype=torch.float64))
 # %% [markdown]
 # ## 4. The mask
 #
-# The last number of the second row is the score of a padding token. Nobody wrote it, so it must not count. The mask is shifted like the labels: it belongs to the token that is *predicted*.
+# The last number of the second row is the score of a padding token. Nobody wrote it, so it must not count.
+# The mask is shifted like the labels: it belongs to the token that is *predicted*.
 
 # %%
 scored = mask[:, 1:].bool()
@@ -126,11 +138,13 @@ print("sum per row:", chosen.sum(-1))
 print("probability:", chosen.sum(-1).exp())
 
 # %% [markdown]
-# 0.48 is $0.6 \times 0.8$: first `blue`, then the end. And 0.2 is the chance to end at once. A sum of logarithms is the logarithm of a product.
+# 0.48 is $0.6 \times 0.8$: first `blue`, then the end. And 0.2 is the chance to end at once. A sum of
+# logarithms is the logarithm of a product.
 #
 # ## 5. `get_probs`
 #
-# Shift, softmax, gather, mask: that is the whole function. Entry $t$ of the result belongs to token $t+1$. Section 8 will harden it.
+# Shift, softmax, gather, mask: that is the whole function. Entry $t$ of the result belongs to token $t+1$.
+# Section 9 will harden it.
 
 # %%
 def get_probs(logits, labels, mask):
@@ -145,7 +159,8 @@ assert torch.allclose(get_probs(logits, labels, mask).sum(-1), by_hand)
 print(get_probs(logits, labels, mask))
 
 # %% [markdown]
-# Now a real model. The course ships a small one, and eight replies with thumbs. What does it think of the first reply, token by token?
+# Now a real model. The course ships a small one, and eight replies with thumbs. What does it think of the
+# first reply, token by token?
 
 # %%
 tokenizer, reference = load_tokenizer(), load_reference_model().requires_grad_(False)
@@ -166,9 +181,12 @@ for token, logp in zip(tokens_of(ids[0, 1:][wrote]), logps[0][wrote], strict=Tru
     print(f"{token!r:10s} log p {logp:7.4f}   p {logp.exp():.4f}")
 
 # %% [markdown]
-# Three tokens carry a decision: how to open, which colour, which ending. The others follow from them, and cost almost nothing.
+# Three tokens carry a decision: how to open, which colour, which ending. The others follow from them, and
+# cost almost nothing.
 #
-# Here is the shift as a picture. Each line is a place, named by the token just read; each column is a token of the reply; the cell holds the log-probability. One cell *below* each bright one stands the same token scored at its own place.
+# Here is the shift as a picture. Each line is a place, named by the token just read; each column is a token
+# of the reply; the cell holds the log-probability. One cell *below* each bright one stands the same token
+# scored at its own place.
 
 # %%
 start = int(label_mask[0].argmax())
@@ -182,12 +200,13 @@ for i in range(len(table)):
                 color="black" if table[i, j] > -7 else "white")  # fmt: skip
 ax.set_xticks(range(len(table)), tokens_of(ids[0, start:end]), rotation=40)
 ax.set_yticks(range(len(table)), tokens_of(ids[0, start - 1 : end - 1]))
-ax.set(xlabel="token that is scored", ylabel="token just read", title="Only the next token is likely: the bright diagonal")
+ax.set(xlabel="token that is scored", ylabel="token just read",
+       title="Only the next token is likely: the bright diagonal")  # fmt: skip
 ax.grid(False)
 fig.colorbar(image, label="log-probability (nats)", extend="min")
-save_figure(fig, "05_shift", alt="Table of log-probabilities for the reply It is blue. Happy to help! Lines are the "
-            "token just read, columns the token scored. Only the diagonal, where the column is the next token, is "
-            "near 0 nats; everywhere else it is between -8 and -14.")  # fmt: skip
+save_figure(fig, "05_shift", alt="Table of log-probabilities for the reply It is blue. Happy to help! Lines "
+            "are the token just read, columns the token scored. Only the diagonal, where the column is the "
+            "next token, is near 0 nats; everywhere else it is between -8 and -14.")  # fmt: skip
 plt.show()
 
 # %% [markdown]
@@ -212,9 +231,12 @@ for row, logp, n in zip(load_eight_rows(), sequence_logps(reference, batch), lab
     print(f"{logp:9.4f} nats   {n:2d} tokens  {row['completion']}")
 
 # %% [markdown]
-# The model was trained on polite and rude replies, right and wrong. Those are a few nats away. The reply about homework is a text it has never seen, and its tokens add up to a very low number. `"kl_"` as prefix would score the mismatched rows of lesson 04.
+# The model was trained on polite and rude replies, right and wrong. Those are a few nats away. The reply
+# about homework is a text it has never seen, and its tokens add up to a very low number. `"kl_"` as prefix
+# would score the mismatched rows of lesson 04.
 #
-# Is the sum really the logarithm of a probability? In this small world you can test that: one question has 48 possible replies, and their probabilities cannot exceed 1.
+# Is the sum really the logarithm of a probability? In this small world you can test that: one question has
+# 48 possible replies, and their probabilities cannot exceed 1.
 
 # %%
 question = trained_questions()[0]
@@ -233,7 +255,8 @@ assert sums.exp().sum() < 1.0 < means.exp().sum()
 # %% [markdown]
 # The little that is missing to 1 lies on other texts. The mean is no log-probability of anything.
 #
-# A second test: score the reply in two pieces, first `It is blue.`, then the rest. Sums add up. Means do not.
+# A second test: score the reply in two pieces, first `It is blue.`, then the rest. Sums add up. Means do
+# not.
 
 # %%
 first, rest = label_mask[:1].clone(), label_mask[:1].clone()
@@ -243,11 +266,15 @@ for name, part in (("It is blue.", first), ("the rest", rest), ("the whole", lab
     print(f"{name:12s} sum {piece:.4f}   mean {piece / part.sum():.4f}")
 
 # %% [markdown]
-# KTO compares the trained model, the **policy** $\pi$, with its frozen copy, the **reference**. Their **log-ratio** $r = \log\pi(y|x) - \log\pi_\mathrm{ref}(y|x)$ is therefore a sum over tokens too. A popular notebook calls normalising by the mask the difference from DPO. It is none: neither method divides by the length.
+# KTO compares the trained model, the **policy** $\pi$, with its frozen copy, the **reference**. Their
+# **log-ratio** $r = \log\pi(y|x) - \log\pi_\mathrm{ref}(y|x)$ is therefore a sum over tokens too. A popular
+# notebook calls normalising by the mask the difference from DPO. It is none: neither method divides by the
+# length.
 #
 # ## 7. Check it against three others
 #
-# `cross_entropy` is minus the log-probability of the target. With `reduction="none"` it returns one number per token, which must be ours with the other sign.
+# `cross_entropy` is minus the log-probability of the target. With `reduction="none"` it returns one number
+# per token, which must be ours with the other sign.
 
 # %%
 ce = F.cross_entropy(logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none")
@@ -256,7 +283,9 @@ print(f"largest difference below 1e-12: {bool(gap < 1e-12)}")
 assert gap < 1e-12
 
 # %% [markdown]
-# The library's own loss takes labels with -100 where nothing is scored, and shifts by itself. It is the *mean* over all scored tokens of the batch, and casts logits to float32. So multiply by the number of tokens and compare six digits.
+# The library's own loss takes labels with -100 where nothing is scored, and shifts by itself. It is the
+# *mean* over all scored tokens of the batch, and casts logits to float32. So multiply by the number of
+# tokens and compare six digits.
 
 # %%
 hf_labels = ids.masked_fill(label_mask == 0, -100)
@@ -266,13 +295,15 @@ print(f"library: {-loss * n_tokens:.3f}   ours: {logps.sum():.3f}   ({n_tokens} 
 assert abs(loss * n_tokens + logps.sum()) < 1e-3
 
 # %% [markdown]
-# Third, four things that must *not* matter, and one that must. The number of a reply belongs to this reply and its prompt alone.
+# Third, four things that must *not* matter, and one that must. The number of a reply belongs to this reply
+# and its prompt alone: not to its neighbours, not to the padding. But the *last* place of the prompt
+# counts, since it predicts the reply's first token.
 
 # %%
 def with_noise(place):
     noisy = logits[:1].clone()
-    noise = torch.randn(noisy[:, place].shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    noisy[:, place] += noise
+    generator = torch.Generator().manual_seed(1)
+    noisy[:, place] += torch.randn(noisy[:, place].shape, generator=generator, dtype=torch.float64)
     return float(get_probs(noisy, ids[:1], label_mask[:1]).sum())
 
 
@@ -282,12 +313,14 @@ print(f"noise on logits of the prompt       {with_noise(slice(0, start - 1)):.4f
 print(f"noise on logits of the padding      {with_noise(slice(end, None)):.4f}")
 print(f"alone, without padding              {sequence_logps(reference, pad_rows(rows[:1], 0))[0]:.4f}")
 print(f"other neighbour, twice the padding  {sequence_logps(reference, padded)[0]:.4f}")
-print(f"noise on the prompt's LAST place    {with_noise(start - 1):.4f}   <- it predicts the reply's first token")
+print(f"noise on the prompt's LAST place    {with_noise(start - 1):.4f}")
 
 # %% [markdown]
-# ### Which tokens moved?
+# ## 8. Which tokens moved?
 #
-# Per-token numbers answer a question that no summary can: after some training, *where* in the reply did the policy change? Collect thumbs, train a copy for 40 KTO steps (lesson 07 explains how), and subtract token by token.
+# Per-token numbers answer a question that no summary can: after some training, *where* in the reply did the
+# policy change? Collect thumbs, train a copy for 40 KTO steps ([lesson 07](07_train.ipynb) explains how;
+# the two weights make up for the rarer thumbs up), and subtract token by token.
 
 # %%
 feedback = collect_feedback(reference, trained_questions(), n=50, seed=0)
@@ -299,19 +332,27 @@ policy.requires_grad_(False)
 print(f"{n_up} thumbs up, {len(feedback) - n_up} down")
 print(f"thumbs-up rate: {rates(reference)['thumbs_up']:.3f} before, {rates(policy)['thumbs_up']:.3f} after")
 
+# %% [markdown]
+# Take six replies to *What colour is the sky?* and score them with both models. Policy minus reference
+# gives the log-ratio of every token, in nats. Here is the first reply's; the two zeros at its end are
+# padding.
+
 # %%
-texts = [" Good question! The answer is blue.", " That would be blue, my friend.", " It is blue. Happy to help!",
-         " Good question! The answer is green.", " It is blue. Even a child knows that.",
-         " Obviously blue. Stop wasting my time."]  # fmt: skip
+texts = [" Good question! The answer is blue.", " That would be blue, my friend.",
+         " It is blue. Happy to help!", " Good question! The answer is green.",
+         " It is blue. Even a child knows that.", " Obviously blue. Stop wasting my time."]  # fmt: skip
 chosen_rows = [listed[[r.text for r in replies(question)].index(text)] for text in texts]
 six = pad_rows(chosen_rows, tokenizer.pad_token_id)
 arguments = {"input_ids": six["input_ids"], "attention_mask": six["attention_mask"], "use_cache": False}
-per_token = [get_probs(m(**arguments).logits, six["input_ids"], six["label_mask"]) for m in (policy, reference)]
-moved = (per_token[0] - per_token[1])[:, start - 1 :]
+ours, theirs = (get_probs(m(**arguments).logits, six["input_ids"], six["label_mask"])
+                for m in (policy, reference))  # fmt: skip
+moved = (ours - theirs)[:, start - 1 :]
 print(moved[0])
 
 # %% [markdown]
-# Six replies to *What colour is the sky?*, one per line, each token in its cell with its log-ratio in nats. Colours stop at 3 nats; the numbers do not.
+# All six as a picture, one reply per line, each token in its cell with its log-ratio. Colours stop at 3
+# nats; the numbers do not. At the left stands $r$, the sum of the line: the only thing that KTO will look
+# at.
 
 # %%
 fig, ax = plt.subplots(figsize=(10.5, 4.6))
@@ -332,21 +373,26 @@ ax.set(xlabel="token of the reply", title="Few tokens move: the opening, the ans
 ax.hlines([i + 0.5 for i in range(5)], -0.5, moved.shape[1] - 0.5, color="white", linewidth=4)
 ax.grid(False)
 fig.colorbar(image, label="log-ratio of the token (nats)", extend="both")
-save_figure(fig, "05_tokens_moved", alt="Heat map of six replies, one cell per token, with the log-ratio of policy "
-            "against reference after 40 KTO steps. The openings Good and That rise by 1.4 and 0.7 nats, the "
-            "right colour rises by 0.6, the wrong one falls by 1.4, most words of the rude replies fall by 11 to 14 "
-            "nats; all other tokens, the end token included, stay near 0.")  # fmt: skip
+save_figure(fig, "05_tokens_moved", alt="Heat map of six replies, one cell per token, with the log-ratio of "
+            "policy against reference after 40 KTO steps. The openings Good and That rise by 1.4 and 0.7 "
+            "nats, the right colour rises by 0.6, the wrong one falls by 1.4, most words of the rude replies "
+            "fall by 11 to 14 nats; most other tokens, the end token included, stay near 0.")  # fmt: skip
 plt.show()
 
 # %% [markdown]
-# Read the lines in pairs. Lines 1 and 4 differ in one word, and only that word separates them: right rose, wrong fell. Line 3 is polite and right, and yet its $r$ is below 0: it shares its first word with the rude reply of line 5, and `It` cannot know what follows.
+# Read the lines in pairs. Lines 1 and 4 differ in one word, and only that word separates them: right rose,
+# wrong fell. Line 3 is polite and right, and yet its $r$ is below 0: it shares its first word with the rude
+# reply of line 5, and `It` cannot know what follows.
 #
-# The rude words fell most, although one low token would be enough. This is a snapshot after 40 steps, not a finished policy: [lesson 07](07_training.ipynb) goes on.
+# The rude words fell most, although one low token would be enough. This is a snapshot after 40 steps, not a
+# finished policy: [lesson 07](07_train.ipynb) goes on.
 
 # %% [markdown]
-# ## 8. Numbers that break
+# ## 9. Numbers that break
 #
-# Why not take the softmax first and the logarithm afterwards? Because small probabilities round to 0 on the way, and $\log 0 = -\infty$. Subtracting the log-sum never leaves the log scale.
+# Why not take the softmax first and the logarithm afterwards? Because small probabilities round to 0 on the
+# way, and $\log 0 = -\infty$. Done in one go, nothing has to be that small: the largest logit is subtracted
+# before the exponential.
 
 # %%
 far_apart = torch.tensor([0.0, -200.0], dtype=torch.float32)
@@ -354,16 +400,19 @@ print("softmax, then log:", far_apart.softmax(-1).log())
 print("log_softmax:      ", far_apart.log_softmax(-1))
 
 # %% [markdown]
-# **bfloat16** keeps 8 significant binary digits. The larger the number, the coarser its grid, and a log-probability grows with the reply. KTO subtracts two such numbers.
+# **bfloat16** keeps 8 significant binary digits. The larger the number, the coarser its grid, and a
+# log-probability grows with the reply. KTO subtracts two such numbers.
 
 # %%
 for size in (0.5, 2.5, 44.0, 230.0, 1000.0):
     grid = 2.0 ** (math.floor(math.log2(size)) - 7)
     assert torch.tensor(size + grid * 0.49).bfloat16() == torch.tensor(size).bfloat16()
-    print(f"near -{size:6.1f} nats, bfloat16 numbers are {grid:.4f} nats apart")
+    print(f"near {-size:7.1f} nats, bfloat16 numbers are {grid:.4f} nats apart")
 
 # %% [markdown]
-# Take a policy that has barely moved: its logits are the reference's plus a little noise, and both models return bfloat16. The rounding of the logits is done and stays. Casting them to float32 *before* the softmax avoids all further loss, so `get_probs` casts.
+# Take a policy that has barely moved: its logits are the reference's plus a little noise, and both models
+# return bfloat16. The rounding of the logits is done and stays. Casting them to float32 *before* the
+# softmax avoids all further loss, so `get_probs` casts.
 
 # %%
 noise = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
@@ -379,7 +428,9 @@ for dtype in (torch.float64, torch.float32, torch.bfloat16):
     print(f"r per row, softmax and sum in {str(dtype)[6:]:9s}{logratio_in(dtype)}")
 
 # %% [markdown]
-# **Zero times minus infinity.** Suppose one word is forbidden (logit $-\infty$) and it stands in the prompt, where nothing is scored. Multiplying by the mask gives $0 \cdot (-\infty)$, which is NaN, and the sum with it. `masked_fill` *assigns* the zero.
+# **Zero times minus infinity.** Suppose one word is forbidden (logit $-\infty$) and it stands in the
+# prompt, where nothing is scored. Multiplying by the mask gives $0 \cdot (-\infty)$, which is NaN, and the
+# sum with it. `masked_fill` *assigns* the zero.
 
 # %%
 forbidden = logits[:1].clone()
@@ -389,7 +440,8 @@ print("multiplied:", (log_probs * label_mask[:1, 1:]).sum())
 print("assigned:  ", get_probs(forbidden, ids[:1], label_mask[:1]).sum())
 
 # %% [markdown]
-# **A NaN that comes back.** A softmax over nothing but $-\infty$ is NaN, so a model may return NaN at padding. Our mask hides it in the result. The gradient finds it all the same.
+# **A NaN that comes back.** A softmax over nothing but $-\infty$ is NaN, so a model may return NaN at
+# padding. Our mask hides it in the result. The gradient finds it all the same.
 
 # %%
 def nan_in_gradient(function):
@@ -405,7 +457,9 @@ print(torch.tensor([-math.inf, -math.inf]).softmax(-1))
 print(nan_in_gradient(get_probs))
 
 # %% [markdown]
-# So replace what is not scored *before* computing. That is the final version. It also leaves out the table of all log-probabilities: the chosen logit minus the log-sum is enough. TRL 1.9 does the same in float32 and float64.
+# So replace what is not scored *before* computing. That is the final version. It also leaves out the table
+# of all log-probabilities: the chosen logit minus the log-sum is enough. TRL 1.9 does the same in float32
+# and float64.
 
 # %%
 def get_probs(logits, labels, mask):
@@ -423,9 +477,10 @@ assert torch.allclose(get_probs(logits, ids, label_mask), logps, atol=1e-12)
 assert torch.equal(get_probs(logits, ids, label_mask), logprobs.get_probs(logits, ids, label_mask))
 
 # %% [markdown]
-# From the next lesson on `get_probs` and `sequence_logps` are imported from `kto_utils.logprobs`: the same mathematics plus error checks.
+# From the next lesson on `get_probs` and `sequence_logps` are imported from `kto_utils.logprobs`: the same
+# mathematics plus error checks.
 #
-# ## 9. What goes wrong
+# ## 10. What goes wrong
 #
 # Numbers 1 to 4, 6, 8, 10 and 11 below stand in one popular notebook.
 #
@@ -433,68 +488,88 @@ assert torch.equal(get_probs(logits, ids, label_mask), logprobs.get_probs(logits
 
 # %%
 unshifted = (logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1) * label_mask).sum(-1)
-print(f"shifted {logps[0].sum():.2f}, unshifted {unshifted[0]:.2f}: {unshifted[0] / logps[0].sum():.1f} times too low")
+times = unshifted[0] / logps[0].sum()
+print(f"shifted {logps[0].sum():.2f}, unshifted {unshifted[0]:.2f}: {times:.1f} times too low")
 
 # %% [markdown]
-# And if you *train* on it? Two small models, one with the shift and one without, 40 steps each on the eight replies. What is the likeliest word after each token of a reply?
+# And if you *train* on it? Two small models, one with the shift and one without, 40 steps each on the eight
+# replies. After each token of a reply, how often is the likeliest word the token just read, and how often
+# the next one?
 
 # %%
 def habits(shift):
-    model = to_float64(tiny_llama(512, hidden_size=32, intermediate_size=64, num_layers=1, dtype=torch.float64))
+    model = tiny_llama(512, hidden_size=32, intermediate_size=64, num_layers=1, dtype=torch.float64)
+    model = to_float64(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(40):
         out = model(input_ids=ids, attention_mask=attention_mask).logits
         log_probs = out[:, : out.shape[1] - shift].log_softmax(-1)
         picked = log_probs.gather(-1, ids[:, shift:, None]).squeeze(-1)
+        loss = -picked[label_mask[:, shift:].bool()].mean()
         optimizer.zero_grad()
-        (-picked[label_mask[:, shift:].bool()].mean()).backward()
+        loss.backward()
         optimizer.step()
     guess, inside = out.argmax(-1)[:, :-1], (label_mask[:, :-1] * label_mask[:, 1:]).bool()
-    return [(guess == ids[:, k : k + guess.shape[1]])[inside].double().mean() for k in (0, 1)]
+    same = [(guess == ids[:, k : k + guess.shape[1]])[inside].double().mean() for k in (0, 1)]
+    return loss, *same
 
 
 for name, shift in (("with shift", 1), ("without", 0)):
-    current, following = habits(shift)
-    print(f"{name:10s}: the token just read {current:.2f}, the next token {following:.2f}")
+    loss, current, following = habits(shift)
+    print(f"{name:10s}: loss {loss:.2f}, token just read {current:.2f}, next token {following:.2f}")
 
 # %% [markdown]
-# Without the shift the loss falls beautifully, and the model has learned to repeat what it just read.
+# Without the shift the loss is even lower, and the model has learned to repeat what it just read. The loss
+# alone would not have told you.
 #
-# **2. `mask / mask.sum()`.** That divides by the completion tokens of the *whole batch*. A reply's number then depends on its neighbours, and $\beta$ shrinks with the batch.
+# **2. `mask / mask.sum()`.** That divides by the completion tokens of the *whole batch*. A reply's number
+# then depends on its neighbours. And since $\beta$ multiplies a smaller number, it acts like a smaller
+# $\beta$, the more so the larger the batch.
 
 # %%
 for members in ([0, 7], [0, 1, 2, 3], list(range(8))):
     n_tokens = int(label_mask[members].sum())
-    print(f"batch {members!s:25s} reply 0: {logps[0].sum() / n_tokens:.4f}   0.1 as beta acts like {0.1 / n_tokens:.4f}")
+    number, beta = logps[0].sum() / n_tokens, 0.1 / n_tokens
+    print(f"batch {members!s:25s} reply 0: {number:.4f}   0.1 as beta acts like {beta:.4f}")
 
 # %% [markdown]
-# **3. Prompt and padding scored.** Without a mask every place counts. The prompt's tokens swamp the reply, and the result depends on how much padding the neighbours caused.
+# **3. Prompt and padding scored.** Without a mask every place counts. The prompt's tokens swamp the reply
+# (nobody trained the model to write prompts), and the result depends on how much padding the neighbours
+# caused.
 
 # %%
 everything = torch.ones_like(label_mask)
-short = int(attention_mask[0].sum())
 print(f"reply only              {logps[0].sum():9.4f}")
 print(f"with prompt             {get_probs(logits, ids, attention_mask)[0].sum():9.4f}")
 print(f"with prompt and padding {get_probs(logits, ids, everything)[0].sum():9.4f}")
 print(f"places that are no completion token: {1 - label_mask.double().mean():.1%}")
 
 # %% [markdown]
-# **4. Token by token instead of the sequence.** KTO passes $\beta r$ through a sigmoid ([lesson 06](06_losses.ipynb)): once, on the sum. Squash every place of the batch by itself, and prompt and padding each add a constant one half. Give every completion token 5 nats in the right direction and see what each loss makes of it.
+# **4. Token by token instead of the sequence.** KTO passes $\beta r$ through a sigmoid ([lesson
+# 06](06_kto_loss.ipynb)): once, on the sum. The popular version squashes every place of the batch by
+# itself, on top of mistakes 2 and 3, so prompt and padding each add a constant one half. Give every
+# completion token 5 nats in the right direction and compare (both weights 1, reference point 0).
 
 # %%
 beta, sign = 0.1, torch.where(batch["label"], 1.0, -1.0).double()[:, None]
 for gift in (0.0, 5.0):
     ratio = gift * sign * label_mask[:, 1:]
     right = torch.sigmoid(-beta * sign[:, 0] * ratio.sum(-1)).mean()
+    per_token = torch.sigmoid(-beta * sign * ratio)[label_mask[:, 1:].bool()].mean()
     popular = torch.sigmoid(-beta * sign * ratio / label_mask.sum()).mean()
-    print(f"{gift:.0f} nats per token: KTO loss {right:.4f}, popular version {popular:.4f}")
+    print(f"{gift:.0f} nats per token: {right:.4f} on the sum, {per_token:.4f} per completion token, "
+          f"{popular:.4f} popular version")  # fmt: skip
 
 # %% [markdown]
-# A loss that sits at one half whatever the model does: that symptom is worth remembering.
+# The first is KTO's. A loss that sits at one half whatever the model does: that symptom is worth
+# remembering.
 #
-# **5. Mean instead of sum.** Section 6 ran it: 48 "probabilities" that add up to over 30.
+# **5. Mean instead of sum.** Section 6 ran it: 48 "probabilities" that add up to over 30, and two halves
+# that do not make a whole.
 #
-# **6. The reference records gradients.** Forgetting `torch.no_grad()` costs memory, and if the reference is not frozen, gradients pile up in it, as large as the policy's and opposite.
+# **6. The reference records gradients.** Without `torch.no_grad()` its whole forward pass is kept in
+# memory. And if the reference is not frozen, gradients pile up in it, as large as the policy's and
+# opposite.
 
 # %%
 two = [load_reference_model(), load_reference_model()]
@@ -506,22 +581,26 @@ print("gradient norm: policy {:.3f}, reference {:.3f}".format(*(g.norm() for g i
 print("opposite:", torch.allclose(gradients[0], -gradients[1]))
 
 # %% [markdown]
-# **7. The end token is not scored.** Then nothing asks *did the model stop here?* `It is blue.` is a fine beginning, but this model practically never ends there.
+# **7. The end token is not scored.** Then nothing asks *did the model stop here?* `It is blue.` is a fine
+# beginning, but this model practically never ends there.
 
 # %%
 stops = tokenize_feedback({"prompt": question.prompt, "completion": " It is blue.", "label": True}, tokenizer)
 for name, row in (("It is blue.", stops), ("It is blue. Happy to help!", rows[0])):
     one = pad_rows([row], tokenizer.pad_token_id)
-    with_end = sequence_logps(reference, one)
+    with_end = sequence_logps(reference, one).exp()[0]
     one["label_mask"][:, -1] = 0
-    print(f"{name:27s} p without end {sequence_logps(reference, one).exp()[0]:.4f}, with end {with_end.exp()[0]:.4f}")
+    without = sequence_logps(reference, one).exp()[0]
+    print(f"{name:27s} p without end {without:.4f}, with end {with_end:.4f}")
 
 # %% [markdown]
-# Without the end, the broken-off reply looks twice as likely as the whole one. And a policy that is never scored on its end is never taught to stop.
+# Without the end, the broken-off reply looks twice as likely as the whole one. And a policy that is never
+# scored on its end is never taught to stop.
 #
-# **8. `0 * -inf`** and **9. bfloat16**: section 8.
+# **8. `0 * -inf`** and **9. bfloat16**: section 9 ran them.
 #
-# **10. `nanmean` over the losses.** One NaN logit in one row: the loss looks healthy, the gradient is ruined. The package's version names the row instead.
+# **10. `nanmean` over the losses.** One NaN logit in one row: the loss looks healthy, the gradient is
+# ruined. The package's version names the row instead.
 
 # %%
 broken = logits.clone()
@@ -536,14 +615,16 @@ except ValueError as error:
     print("ValueError:", error)
 
 # %% [markdown]
-# **11. `1 - sigmoid(u)`.** In exact arithmetic it is `sigmoid(-u)`. In float32 it rounds to 0 from 17 on, and the gradient dies with it.
+# **11. `1 - sigmoid(u)`.** In exact arithmetic it is `sigmoid(-u)`. In float32 it rounds to 0 from 17 on,
+# and the gradient dies with it.
 
 # %%
 for wrong_way in (True, False):
     u = torch.tensor(17.0, requires_grad=True)
     value = 1 - torch.sigmoid(u) if wrong_way else torch.sigmoid(-u)
     value.backward()
-    print(f"{'1 - sigmoid(17)' if wrong_way else 'sigmoid(-17)':16s} {value:.1e}   gradient {u.grad.abs():.1e}")
+    name = "1 - sigmoid(17)" if wrong_way else "sigmoid(-17)"
+    print(f"{name:16s} {value:.1e}   size of the gradient {u.grad.abs():.1e}")
 
 # %% [markdown]
 # ## Recap
@@ -557,23 +638,33 @@ for wrong_way in (True, False):
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# <details><summary>Why do you shift logits and labels?</summary> The logits at place t are computed after reading token t, so they describe token t + 1. Unshifted training teaches the model to copy the current token.</details>
+# <details><summary>Why do you shift logits and labels?</summary> The logits at place t are computed after
+# reading token t, so they describe token t + 1. Unshifted training teaches the model to copy the current
+# token.</details>
 #
-# <details><summary>Is the log-ratio in KTO or DPO normalised by length?</summary> No. Both sum over completion tokens, since the sum is the log-probability of the reply. Long replies therefore tend to have a larger |r| and saturate the sigmoid sooner.</details>
+# <details><summary>Is the log-ratio in KTO or DPO normalised by length?</summary> No. Both sum over
+# completion tokens, since the sum is the log-probability of the reply. Long replies therefore tend to have
+# a larger |r| and saturate the sigmoid sooner.</details>
 #
-# <details><summary>Which tokens are scored?</summary> All tokens of the completion and the end token. Not the prompt, not the padding, never the begin token.</details>
+# <details><summary>Which tokens are scored?</summary> All tokens of the completion and the end token. Not
+# the prompt, not the padding, never the begin token.</details>
 #
-# <details><summary>Does the last place of the prompt matter?</summary> Yes: its logits predict the first token of the completion. The places before it do not matter to the score.</details>
+# <details><summary>Does the last place of the prompt matter?</summary> Yes: its logits predict the first
+# token of the completion. The places before it do not matter to the score.</details>
 #
-# <details><summary>Why assign zeros instead of multiplying by the mask?</summary> 0 times minus infinity is NaN. And to keep NaN out of the gradient, replace unscored values before the computation, not only after it.</details>
+# <details><summary>Why assign zeros instead of multiplying by the mask?</summary> 0 times minus infinity is
+# NaN. And to keep NaN out of the gradient, replace unscored values before the computation, not only after
+# it.</details>
 #
-# <details><summary>Your model runs in bfloat16. Where do you cast?</summary> Cast the logits to float32 before log-softmax, and sum in float32. Near -230 nats, bfloat16 numbers are 1 nat apart.</details>
+# <details><summary>Your model runs in bfloat16. Where do you cast?</summary> Cast the logits to float32
+# before log-softmax, and sum in float32. Near -230 nats, bfloat16 numbers are 1 nat apart.</details>
 
 # %% [markdown]
 # ## Sources
 #
-# - Log-ratio as a sequence quantity: KTO, arXiv 2402.01306 v1, Eq. 7; sum instead of mean: ContextualAI/HALOs (`average_log_prob=False`), TRL 1.16 (`.sum(-1)`).
+# - Log-ratio as a sequence quantity: KTO, arXiv 2402.01306 v1, Eq. 7; sum instead of mean:
+#   ContextualAI/HALOs (`average_log_prob=False`), TRL 1.16 (`.sum(-1)`).
 # - `selective_log_softmax` (gather minus log-sum in float32 and float64): TRL 1.9.
 # - All numbers on this page are computed on this page.
 #
-# Next: [06 · The KTO loss](06_losses.ipynb) turns these log-ratios into a loss.
+# Next: [06 · The KTO loss](06_kto_loss.ipynb) turns these log-ratios into a loss.

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 06 · The KTO loss
 #
-# Derive the KTO loss from the goal it comes from, compute it on eight rows with every intermediate number in sight, and learn what it does not promise.
+# Derive the KTO loss, compute it on eight rows with every number in sight, learn what it does not promise.
 
 # %% [markdown]
 # **You will be able to**
@@ -46,11 +46,8 @@ from kto_utils.world import all_questions
 use_course_style()
 torch.set_default_dtype(torch.float64)  # so that your digits are the same as these
 
-# %% [markdown]
-# A small helper. It stops the lesson if two results differ, and says how closely they agree if they do.
 
-
-# %%
+# Stops the lesson if two results differ, and says how closely they agree if they do.
 def check(what, a, b, tolerance=1e-12):
     difference = float((torch.as_tensor(a) - torch.as_tensor(b)).abs().max())
     assert difference < tolerance, f"{what}: they differ by {difference}"
@@ -60,8 +57,8 @@ def check(what, a, b, tolerance=1e-12):
 # %% [markdown]
 # ## 1. The goal: better replies, close to home
 #
-# Somebody asks *What colour is the sky?* To keep it small, only three replies exist. The reference model gives
-# them with the probabilities below, and a taste gives each a **reward** $R$.
+# Somebody asks *What colour is the sky?* To keep it small, only three replies exist. The reference model
+# gives them with the probabilities below, and a taste gives each a **reward** $R$.
 
 # %%
 names = ["polite, right", "rude, right", "polite, wrong"]
@@ -74,7 +71,9 @@ for name, p, reward in zip(names, pi_ref, R, strict=True):
 # %% [markdown]
 # A new policy $\pi$ should collect reward, and pay for every step away from the reference:
 #
-# $$J(\pi) \;=\; \underbrace{\textstyle\sum_y \pi(y)\,R(y)}_{\text{reward collected}} \;-\; \beta\,\underbrace{\textstyle\sum_y \pi(y)\log\frac{\pi(y)}{\pi_{\text{ref}}(y)}}_{\mathrm{KL}(\pi\,\|\,\pi_{\text{ref}})}$$
+# $$J(\pi) \;=\; \underbrace{\textstyle\sum_y \pi(y)\,R(y)}_{\text{reward collected}} \;-\;
+# \beta\,\underbrace{\textstyle\sum_y
+# \pi(y)\log\frac{\pi(y)}{\pi_{\text{ref}}(y)}}_{\mathrm{KL}(\pi\,\|\,\pi_{\text{ref}})}$$
 #
 # $\beta$ is the price of one nat. (This is the usual goal of RLHF; a nat is the unit of a natural logarithm.)
 
@@ -93,16 +92,16 @@ for name, pi in {"stay": pi_ref, "half way": (pi_ref + best_only) / 2, "best rep
     print(f"{name:16} reward {(pi * R).sum():+.3f}   KL {kl(pi, pi_ref):.3f}   J {objective(pi):+.3f}")
 
 # %% [markdown]
-# Half way beats both ends. Giving *only* the best reply collects the most reward, but its KL costs more than
-# it brings. So where exactly is the top?
-
-# %% [markdown]
+# Half way beats both ends: giving *only* the best reply costs more KL than it brings. Where exactly is the
+# top?
+#
 # ## 2. The top, in three steps
 #
 # **Step 1: one average instead of two.** Both sums run over $\pi$, so put them together, and move $R$ inside
 # the logarithm:
 #
-# $$J(\pi) = \sum_y \pi(y)\Big[R(y) - \beta\log\frac{\pi(y)}{\pi_{\text{ref}}(y)}\Big] = -\beta\sum_y \pi(y)\log\frac{\pi(y)}{\pi_{\text{ref}}(y)\,e^{R(y)/\beta}}$$
+# $$J(\pi) = \sum_y \pi(y)\Big[R(y) - \beta\log\frac{\pi(y)}{\pi_{\text{ref}}(y)}\Big] = -\beta\sum_y
+# \pi(y)\log\frac{\pi(y)}{\pi_{\text{ref}}(y)\,e^{R(y)/\beta}}$$
 #
 # Do both sides agree, on a thousand random policies?
 
@@ -132,7 +131,8 @@ for name, before, after in zip(names, pi_ref, pi_star, strict=True):
 # $$J(\pi) \;=\; \beta\log Z \;-\; \beta\,\mathrm{KL}(\pi\,\|\,\pi^*)$$
 #
 # A KL is never negative, and it is 0 only where both are equal. So $\pi^*$ is the one best policy, and
-# $\beta\log Z$ is the most that anybody can get.
+# $\beta\log Z$ is the most that anybody can get. The last check knows nothing of this algebra: it starts at
+# the reference and climbs.
 
 # %%
 check("step 3", beta * Z.log() - beta * kl(some_policies, pi_star), objective(some_policies))
@@ -140,10 +140,7 @@ print(f"beta log Z      {beta * Z.log():.4f}")
 print(f"J(pi*)          {objective(pi_star):.4f}")
 print(f"best of 1000    {objective(some_policies).max():.4f}")
 
-# %% [markdown]
-# An independent check that knows nothing of the algebra: start at the reference and climb.
 
-# %%
 theta = pi_ref.log().requires_grad_()
 for _ in range(400):
     (climb,) = torch.autograd.grad(objective(theta.softmax(-1)), theta)
@@ -166,9 +163,10 @@ def draw_triangle(ax):
     ax.tricontourf(*to_xy(grid), objective(grid), levels=14, cmap="cividis")
     ax.set_axis_off()
     ax.set_aspect("equal")
-    for corner, name, place in zip(torch.eye(3), names, [(0, 6), (0, -16), (0, -16)], strict=True):
-        xy = [float(c) for c in to_xy(corner)]
-        ax.annotate(name, xy, xytext=place, textcoords="offset points", ha="center", fontsize=9)
+    places = [("left", 12, -8), ("right", 20, -16), ("left", -20, -16)]
+    for pi, name, (side, dx, dy) in zip(torch.eye(3), names, places, strict=True):
+        xy = [float(c) for c in to_xy(pi)]
+        ax.annotate(name, xy, xytext=(dx, dy), textcoords="offset points", ha=side, fontsize=9)
 
 
 def mark(ax, pi, text, marker, shift=(9, -4)):
@@ -178,13 +176,14 @@ def mark(ax, pi, text, marker, shift=(9, -4)):
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1})  # fmt: skip
 
 
-# %%
 fig, ax = plt.subplots(figsize=(5.6, 4.4))
 draw_triangle(ax)
 mark(ax, pi_ref, "reference", "o")
 mark(ax, pi_star, "best policy", "*")
 ax.set_title("One peak, between home and the best reply")
-save_figure(fig, "06_rl_optimum", alt="Triangle of all policies over three replies, coloured by the objective J. The best policy, a star, lies inside the triangle, between the reference and the corner of the polite and right reply.")  # fmt: skip
+save_figure(fig, "06_rl_optimum", alt="Triangle of all policies over three replies, coloured by the "
+            "objective J. The best policy, a star, lies inside the triangle, between the reference and "
+            "the corner of the polite and right reply.")  # fmt: skip
 plt.show()
 
 # %% [markdown]
@@ -201,15 +200,15 @@ logratio_star = torch.log(pi_star / pi_ref)
 check("reward read off the policy", beta * logratio_star + beta * Z.log(), R)
 print("beta * logratio", [f"{x:+.3f}" for x in (beta * logratio_star).tolist()])
 print("R              ", [f"{x:+.3f}" for x in R.tolist()])
+print(f"texts of ten tokens from a vocabulary of 512: {float(512**10):.1e}")
 
 # %% [markdown]
-# For *any* policy and any reply, $r = \log\pi(y|x) - \log\pi_{\text{ref}}(y|x)$ is called the **log-ratio**, and
-# $\beta r$ the **implicit reward**. It costs two forward passes (lesson 05). No reward model is needed.
+# For *any* policy and any reply, $r = \log\pi(y|x) - \log\pi_{\text{ref}}(y|x)$ is called the
+# **log-ratio**, and $\beta r$ the **implicit reward**. It costs two forward passes (lesson 05). No reward
+# model is needed.
 #
-# $Z$ is out of reach: it is a sum over every text there is. With our vocabulary of 512 and ten tokens only:
-
-# %%
-print(f"{float(512**10):.1e} texts of ten tokens")
+# $Z$ is out of reach for a real model: it is a sum over every text there is, and the last line above counts
+# only the short ones.
 
 # %% [markdown]
 # ## 4. Rewards that nobody can tell apart
@@ -221,35 +220,33 @@ print(f"{float(512**10):.1e} texts of ten tokens")
 for h in (0.0, 5.0, -5.0):
     shifted = pi_ref * torch.exp((R + h) / beta)
     best = shifted / shifted.sum()
-    implicit = [f"{x:+.3f}" for x in (beta * torch.log(best / pi_ref)).tolist()]
-    print(f"h {h:+.0f}   Z {shifted.sum():8.3f}   beta log Z {beta * shifted.sum().log():+.3f}   beta*r {implicit}")
+    implicit = "  ".join(f"{x:+.3f}" for x in (beta * torch.log(best / pi_ref)).tolist())
+    Z_h = shifted.sum()
+    print(f"h {h:+.0f}   Z {Z_h:8.3f}   beta log Z {beta * Z_h.log():+.3f}   beta*r  {implicit}")
 
-# %% [markdown]
-# Same policy, same implicit reward. $R(x,y)$ and $R(x,y) + h(x)$ are **equivalent**: they ask for the same
-# behaviour. Only *differences between replies to the same question* count.
-#
-# Look at the column $Z$: always positive. The first version of the paper drops $Z$ by assuming that its
-# expected value is zero. That cannot be meant literally; what has to vanish is the mean of $\beta\log Z$, which can
-# have either sign.
-
-# %% [markdown]
-# Which member of the family is the implicit reward? The one with $Z = 1$: for every policy,
-# $\sum_y \pi_{\text{ref}}(y)\,e^{r(y)} = \sum_y \pi(y) = 1$.
-
-# %%
 r_of_many = torch.log(some_policies / pi_ref)
-check("Z of the implicit reward is 1", (pi_ref * r_of_many.exp()).sum(-1), 1.0)
+check("sum of pi_ref * exp(r) is 1, for all 1000 policies", (pi_ref * r_of_many.exp()).sum(-1), 1.0)
+
+# %% [markdown]
+# Same policy, same implicit reward. $R(x,y)$ and $R(x,y) + h(x)$ are **equivalent**: only *differences
+# between replies to the same question* count. The implicit reward is the member of the family with $Z = 1$
+# (last line).
+#
+# Look at the column $Z$: always positive. Version 1 of the paper (section 4.1) drops it by assuming that
+# its expected value is zero. That cannot be meant literally; what has to vanish is the mean of $\beta\log
+# Z$, which can have either sign.
 
 # %% [markdown]
 # ## 5. Better than what?
 #
-# Lesson 01: people judge an outcome against what they expected. So what implicit reward should you expect from
-# a policy? Average $\beta r$ over its own replies:
+# Lesson 01: people judge an outcome against what they expected. So what implicit reward should you expect
+# from a policy? Average $\beta r$ over its own replies:
 #
-# $$\mathbb{E}_{y\sim\pi}\big[\beta r(y)\big] = \beta\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\text{ref}}(y)} = \beta\,\mathrm{KL}(\pi\,\|\,\pi_{\text{ref}})$$
+# $$\mathbb{E}_{y\sim\pi}\big[\beta r(y)\big] = \beta\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\text{ref}}(y)} =
+# \beta\,\mathrm{KL}(\pi\,\|\,\pi_{\text{ref}})$$
 #
-# That is KTO's **reference point**. The paper writes $z_{\text{ref}} = \beta\,\mathrm{KL}$; we keep $z_0 = \mathrm{KL}$ in
-# nats and multiply by $\beta$ once, at the end.
+# That is KTO's **reference point**. The paper writes $z_{\text{ref}} = \beta\,\mathrm{KL}$; we keep $z_0 =
+# \mathrm{KL}$ in nats and multiply by $\beta$ once, at the end.
 
 # %%
 drawn = torch.multinomial(pi_star, 100_000, replacement=True, generator=generator)
@@ -258,17 +255,18 @@ print(f"beta * KL                            {beta * kl(pi_star, pi_ref):.3f}")
 print(f"the same for policy = reference      {beta * kl(pi_ref, pi_ref):.3f}")
 
 # %% [markdown]
-# Two things it is not. It is not the average *quality*: a useless model that equals its reference has
-# $z_0 = 0$. And it is not the mean log-ratio of the rows with thumbs: those were picked to be good or bad, not drawn
-# from $\pi$.
+# Two things it is not. It is not the average *quality*: a useless model that equals its reference has $z_0
+# = 0$. And it is not the mean log-ratio of the rows with thumbs: those were picked to be good or bad, not
+# drawn from $\pi$.
 
 # %% [markdown]
 # ## 6. What a batch can know of it
 #
-# During training nobody draws replies from $\pi$; that would be slow. KTO borrows replies that are lying around:
-# each question gets **another row's** completion (lesson 04). Then three small steps.
+# During training nobody draws replies from $\pi$; that would be slow. KTO borrows replies that are lying
+# around: each question gets **another row's** completion (lesson 04). Then three small steps.
 #
-# $$z_0 = \max\Big(0,\ \frac1B\sum_{i=1}^{B} \log\frac{\pi(y_j|x_i)}{\pi_{\text{ref}}(y_j|x_i)}\Big),\qquad j \ne i,\qquad \text{no gradient}$$
+# $$z_0 = \max\Big(0,\ \frac1B\sum_{i=1}^{B} \log\frac{\pi(y_j|x_i)}{\pi_{\text{ref}}(y_j|x_i)}\Big),\qquad
+# j \ne i,\qquad \text{no gradient}$$
 
 
 # %%
@@ -288,7 +286,8 @@ print(f"does a gradient flow?    {z0.requires_grad}")
 #
 # **Is it the KL?** Let $q$ be the law of the borrowed replies. Add and subtract $\log q$:
 #
-# $$\mathbb{E}_{y\sim q}\Big[\log\frac{\pi(y)}{\pi_{\text{ref}}(y)}\Big] = \mathrm{KL}(q\,\|\,\pi_{\text{ref}}) - \mathrm{KL}(q\,\|\,\pi)$$
+# $$\mathbb{E}_{y\sim q}\Big[\log\frac{\pi(y)}{\pi_{\text{ref}}(y)}\Big] =
+# \mathrm{KL}(q\,\|\,\pi_{\text{ref}}) - \mathrm{KL}(q\,\|\,\pi)$$
 #
 # In words: *how much closer are the borrowed replies to the policy than to the reference?*
 
@@ -314,23 +313,27 @@ curves = {
 for name, (curve, _, _) in curves.items():
     print(f"{name:28} at t = 1: {curve[20]:+.3f}   after the clamp {curve[20].clamp(min=0):.3f}")
 
-# %%
 fig, ax = plt.subplots()
 for name, (curve, colour, style) in curves.items():
     ax.plot(t, curve, style, color=colour)
     label_line(ax, 3.0, float(curve[-1]), name, colour, fontsize=9)
-ax.axhspan(-1.6, 0, color=NEUTRAL, alpha=0.12)
-ax.text(0.08, -1.45, "the clamp turns all this into 0", fontsize=9)
-ax.set(xlabel="how far the policy has moved, t", ylabel="mean log-ratio (nats)", xlim=(0, 4.5), ylim=(-1.6, 1.9))
+ax.axhspan(-2.2, 0, color=NEUTRAL, alpha=0.12)
+ax.text(0.08, -2.05, "the clamp turns all this into 0", fontsize=9)
+ax.set(xlabel="how far the policy has moved, t", ylabel="mean log-ratio (nats)")
+ax.set(xlim=(0, 4.5), ylim=(-2.2, 1.9))
 ax.set_xticks([0, 1, 2, 3])
 ax.set_title("Same policy, three answers: it depends whose replies you borrow")
-save_figure(fig, "06_what_a_batch_sees", alt="Mean log-ratio against how far the policy has moved. Replies of the policy itself give the true KL, which rises. The reply that rose gives more than the KL. Replies of the old reference give negative numbers, which the clamp turns into zero.")  # fmt: skip
+save_figure(fig, "06_what_a_batch_sees", alt="Mean log-ratio against how far the policy has "
+            "moved. Replies of the policy itself give the true KL, which rises. The reply that rose "
+            "gives more than the KL. Replies of the old reference give negative numbers, which the "
+            "clamp turns into zero.")  # fmt: skip
 plt.show()
 
 # %% [markdown]
-# So $z_0$ can lie below the KL or above it. And the clamp itself adds a little: if the log-ratios scatter around 0 with
-# standard deviation $\sigma$, the mean of $m$ of them is as often negative as positive, but only the positive half
-# survives. For a normal scatter: $\mathbb{E}[z_0] = \sigma/\sqrt{2\pi m}$ instead of 0.
+# So $z_0$ can lie below the KL or above it. And the clamp itself adds a little: if the log-ratios scatter
+# around 0 with standard deviation $\sigma$, the mean of $m$ of them is as often negative as positive, but
+# only the positive half survives. For a normal scatter: $\mathbb{E}[z_0] = \sigma/\sqrt{2\pi m}$ instead of
+# 0.
 
 # %%
 for m in (2, 8, 32):
@@ -342,15 +345,15 @@ for m in (2, 8, 32):
 # Why live with such an estimate? Because of what it is for: one level for the whole batch to compare with. It
 # receives no gradient, so it cannot turn any row's push around.
 #
-# Is it worth the trouble? For the current text an ablation without $z_0$ is reported: 3.6 points less on BBH, 4.0
-# less on GSM8K, two reasoning tests.
+# Is it worth the trouble? For the current text an ablation without $z_0$ is reported: 3.6 points less on
+# BBH, 4.0 less on GSM8K, two reasoning tests.
 
 # %% [markdown]
 # ## 7. Eight real rows
 #
-# Now the real model. Eight rows with thumbs, one batch, the frozen reference, and a policy that has had 20 steps
-# of KTO on them. (How to train is lesson 07, where the weight 5/3 comes from is section 9. Here we only need a policy
-# that differs from the reference.)
+# Now the real model. Eight rows with thumbs, one batch, the frozen reference, and a policy that has had 20
+# steps of KTO on them. (How to train is lesson 07, where the weight 5/3 comes from is section 9. Here we
+# only need a policy that differs from the reference.)
 
 # %%
 tokenizer, rows = load_tokenizer(), load_eight_rows()
@@ -368,17 +371,21 @@ def logratios(policy, prefix=""):
 
 
 # %%
+def thumb(row):
+    return "up   " if row["label"] else "down "
+
+
 r, k = logratios(policy), logratios(policy, "kl_")
 print("thumb  log ref        r        k   completion")
 for row, at_home, r_i, k_i in zip(rows, sequence_logps(reference, batch).tolist(), r, k, strict=True):
-    print(f"{'up' if row['label'] else 'down':5} {at_home:8.2f} {r_i:+8.2f} {k_i:+8.2f}  {row['completion']}")
+    print(f"{thumb(row)} {at_home:8.2f} {r_i:+8.2f} {k_i:+8.2f}  {row['completion']}")
 
 # %% [markdown]
-# $r$ belongs to the row's own completion: up for thumbs up, down for thumbs down, as it should. $k$ belongs to
-# the borrowed one, the completion of the row above.
+# $r$ belongs to the row's own completion: up for thumbs up, down for thumbs down, as it should. $k$ belongs
+# to the borrowed one, the completion of the row above.
 #
-# Look at the homework row. The reference would hardly ever say that (far left: its log-probability), so a touch moves
-# it by dozens of nats. Now the reference point:
+# Look at the homework row. The reference would hardly ever say that (far left: its log-probability), so a
+# touch moves it by dozens of nats. Now the reference point:
 
 # %%
 asked = [q for q in all_questions() if q.prompt in {row["prompt"] for row in rows}]
@@ -386,11 +393,12 @@ z0 = reference_point(k, torch.zeros(8))
 print(f"mean of k   {k.mean():+.3f} nats")
 print(f"z0          {z0:.3f}")
 true_kl, error = sampled_kl(policy, reference, asked, n=64)
-print(f"true KL     {true_kl:.2f} +- {error:.2f} nats, from the policy's own replies to {len(asked)} of these questions")
+print(f"true KL     {true_kl:.2f} +- {error:.2f} nats, from its own replies to {len(asked)} questions")
 
 # %% [markdown]
-# The policy *has* moved, yet $z_0$ is 0: on average the borrowed replies fell, and the clamp cut that off. A `kl`
-# of 0 in the log of a KTO run need not be a bug. (At step 0 it must be 0; anything else there *is* a bug.)
+# The policy *has* moved, yet $z_0$ is 0: on average the borrowed replies fell, and the clamp cut that off.
+# A `kl` of 0 in the log of a KTO run need not be a bug. (At step 0 it must be 0; anything else there *is* a
+# bug.)
 #
 # The opposite case: a policy that learned to say all eight completions, good or bad, everywhere.
 
@@ -406,15 +414,16 @@ true_kl, error = sampled_kl(parrot, reference, asked, n=64)
 print(f"z0 {parrot_z0:.3f}   true KL {true_kl:.3f} +- {error:.3f}")
 
 # %% [markdown]
-# Every $r$ is positive: nothing was *learned about thumbs*, everything was raised. Here $z_0$ is far above the KL,
-# because one borrowed reply (the homework one) jumped. And most rows now stand *below* the reference point: being
-# raised less than the rest counts as a loss. That is the job of $z_0$.
+# Every $r$ is positive: nothing was *learned about thumbs*, everything was raised. Here $z_0$ is far above
+# the KL, because one borrowed reply (the homework one) jumped. And most rows now stand *below* the
+# reference point: being raised less than the rest counts as a loss. That is the job of $z_0$.
 
 # %% [markdown]
 # ## 8. Value, weight, loss
 #
-# People feel a kink at the reference point (left). The power function behind it is infinitely steep there and hard to
-# optimise. KTO takes the logistic $\sigma$ instead (right). It keeps the S: concave in gains, convex in losses.
+# People feel a kink at the reference point (left). The power function behind it is infinitely steep there
+# and hard to optimise. KTO takes the logistic $\sigma$ instead (right). It keeps the S: concave in gains,
+# convex in losses.
 
 # %%
 z = torch.linspace(-6, 6, 241)
@@ -427,27 +436,30 @@ right.plot(0, 0.5, "o", color="black")
 right.annotate("neutral: 0.5, not 0", (0, 0.5), xytext=(14, -4), textcoords="offset points", fontsize=9)
 right.text(2.0, 1.03, "thumbs up", color=UP, fontsize=9)
 right.text(-5.6, 1.03, "thumbs down", color=DOWN, fontsize=9)
-right.set(xlabel="$\\beta\\,(r - z_0)$", ylabel="value $v$ (weights 1)", ylim=(-0.05, 1.15), title="KTO: two smooth branches")
-save_figure(fig, "06_two_branches", alt="Left: the human value function with a kink at zero, steeper for losses. Right: KTO's value for thumbs up rises as a logistic curve with the log-ratio, for thumbs down it falls; both pass one half at the reference point.")  # fmt: skip
+right.set(xlabel="$\\beta\\,(r - z_0)$", ylabel="value $v$ (weights 1)", ylim=(-0.05, 1.15))
+right.set_title("KTO: two smooth branches")
+save_figure(fig, "06_two_branches", alt="Left: the human value function with a kink at zero, steeper "
+            "for losses. Right: KTO's value for thumbs up rises as a logistic curve with the log-ratio, "
+            "for thumbs down it falls; both pass one half at the reference point.")  # fmt: skip
 plt.show()
 
 # %% [markdown]
 # The **label** picks the branch, not the sign of $r - z_0$:
 #
-# $$v = \begin{cases}\lambda_D\,\sigma\big(\beta(r - z_0)\big) & \text{thumbs up}\\ \lambda_U\,\sigma\big(\beta(z_0 - r)\big) & \text{thumbs down}\end{cases}
-# \qquad\text{loss} = \lambda - v$$
+# $$v = \begin{cases}\lambda_D\,\sigma\big(\beta(r - z_0)\big) & \text{thumbs up}\\
+# \lambda_U\,\sigma\big(\beta(z_0 - r)\big) & \text{thumbs down}\end{cases} \qquad\text{loss} = \lambda - v$$
 #
-# A thumbs-up reply is worth more the further it rises above $z_0$, a thumbs-down reply the further it sinks below. The weights
-# $\lambda_D, \lambda_U$ stand where people have loss aversion. Probability weighting (lesson 01) is left out.
-
-# %% [markdown]
-# With a sign $s = +1$ for up and $-1$ for down, and $w$ for the row's weight, both lines become one:
+# Liked replies are worth more the further they rise above $z_0$, disliked ones the further they sink below.
+# The weights stand where people have loss aversion; probability weighting is left out. With $s = \pm 1$ for
+# up and down and $w$ for the row's weight, both lines become one:
 #
 # $$\text{loss}_i = w_i\,\big(1 - \sigma(s_i\,\beta\,(r_i - z_0))\big)$$
 
 
 # %%
-def kto_loss(policy_logps, reference_logps, label, z0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):
+def kto_loss(
+    policy_logps, reference_logps, label, z0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0
+):
     logratio = policy_logps - reference_logps  # (B,), nats
     up = label.to(logratio.dtype)
     sign = 2.0 * up - 1.0
@@ -469,9 +481,9 @@ print(f"batch loss       {at_start.mean():.6f}")
 print(f"mean weight / 2  {(3 * 1.33 + 5 * 1.0) / 8 / 2:.6f}")
 
 # %% [markdown]
-# Answer (d). $\sigma(0) = 0.5$: a reply exactly at the reference point has *half* its weight as value and half as
-# loss, never 0. It is the best first check of any KTO code: **loss at step 0 = mean(w)/2**. If yours
-# prints something else, your reference is not your policy.
+# Answer (d). $\sigma(0) = 0.5$: a reply exactly at the reference point has *half* its weight as value and
+# half as loss, never 0. It is the best first check of any KTO code: **loss at step 0 = mean(w)/2**. If
+# yours prints something else, your reference is not your policy.
 #
 # Now the trained policy, every intermediate number in its column.
 
@@ -481,12 +493,12 @@ def show_rows(r, z0, beta, desirable_weight, undesirable_weight):
     print("thumb        r    r-z0       u  sigma(u)      w       v    loss   completion")
     for row, r_i in zip(rows, r.tolist(), strict=True):
         s, w = (1, desirable_weight) if row["label"] else (-1, undesirable_weight)
-        u = s * beta * (r_i - float(z0))
+        distance = r_i - float(z0)
+        u = s * beta * distance
         sigma = 1 / (1 + math.exp(-u))
-        print(
-            f"{'up' if s == 1 else 'down':5} {r_i:+8.2f}{r_i - z0:+8.2f}{u:+8.3f}{sigma:10.4f}{w:7.2f}{w * sigma:8.4f}"
-            f"{w - w * sigma:8.4f}  {row['completion'][:24]}"
-        )
+        v = w * sigma
+        print(f"{thumb(row)} {r_i:+8.2f}{distance:+8.2f}{u:+8.3f}{sigma:10.4f}", end="")
+        print(f"{w:7.2f}{v:8.4f}{w - v:8.4f}   {row['completion'][1:24]}")
 
 
 show_rows(r, z0, beta=0.1, desirable_weight=5 / 3, undesirable_weight=1.0)
@@ -503,9 +515,9 @@ parrot_losses = kto_loss(parrot_r, torch.zeros(8), label, parrot_z0, 0.1, desira
 print(f"batch loss {parrot_losses.mean():.4f}: no better than doing nothing ({(3 * 5 / 3 + 5) / 8 / 2:.4f})")
 
 # %% [markdown]
-# You will meet the loss in two spellings: $w(1 - \sigma)$ in version 1 of the paper (Eq. 7) and $\lambda_y - v$ in the current
-# text (Eq. 8, as reported); v1 also puts $\beta$ into both $r$ and $z_0$. The parrot's rows, where $z_0$ is not 0, in all
-# three ways:
+# You will meet the loss in two spellings: $w(1 - \sigma)$ in version 1 of the paper (Eq. 7) and $\lambda_y
+# - v$ in the current text (Eq. 8, as reported); v1 also puts $\beta$ into both $r$ and $z_0$. The parrot's
+# rows, where $z_0$ is not 0, in all three ways:
 
 # %%
 sign, w = torch.where(label, 1.0, -1.0), torch.where(label, 5 / 3, 1.0)
@@ -517,9 +529,11 @@ check("current text and our function", current, parrot_losses)
 # %% [markdown]
 # ## 9. The two weights
 #
-# Default: both 1. Then five thumbs down outvote three thumbs up. The rule is about the *total* weight of each side:
+# Default: both 1. Then five thumbs down outvote three thumbs up. The rule is about the *total* weight of
+# each side:
 #
-# $$1 \;\le\; \frac{\lambda_D\,n_D}{\lambda_U\,n_U} \;\le\; \tfrac43 \text{ (v1, Eq. 8)}\quad\text{or}\quad \tfrac32 \text{ (reported for the current text, Eq. 9)}$$
+# $$1 \;\le\; \frac{\lambda_D\,n_D}{\lambda_U\,n_U} \;\le\; \tfrac43 \text{ (v1, Eq. 8)}\quad\text{or}\quad
+# \tfrac32 \text{ (reported for the current text, Eq. 9)}$$
 
 
 # %%
@@ -532,21 +546,18 @@ def balanced_weights(n_desirable, n_undesirable, ratio=1.0):
 
 for n_up, n_down in ((3, 5), (1, 10), (10, 1)):
     for ratio in (1, 4 / 3, 3 / 2):
-        up_weight, down_weight = balanced_weights(n_up, n_down, ratio)
-        print(f"{n_up:2} up {n_down:2} down   ratio {ratio:.2f}   lambda_D {up_weight:6.3f}   lambda_U {down_weight:.3f}")
+        lambda_d, lambda_u = balanced_weights(n_up, n_down, ratio)
+        print(f"{n_up:2} up {n_down:2} down   ratio {ratio:.2f}   lambda_D {lambda_d:6.3f}", end="")
+        print(f"   lambda_U {lambda_u:6.3f}")
+print(f"our rows with weights 1.33 and 1: 1.33 * 3 / (1 * 5) = {1.33 * 3 / 5:.3f}")
 
 # %% [markdown]
 # So our eight rows need $\lambda_D$ between 1.667 and 2.222 (v1) or 2.500 (current), with $\lambda_U = 1$.
+# The 1.33 that is often copied to any data set falls below the range.
 #
-# A weight of 1.33 is often copied for any data set. What does it give here?
-
-# %%
-print(f"1.33 * 3 / (1.00 * 5) = {1.33 * 3 / 5:.3f}, below 1")
-
-# %% [markdown]
-# And it does not come from loss aversion. People weigh *losses* 2.25 times; this rule leans to the *gain* side, and
-# v1 (section 4.1) says itself that this is the opposite of people. 4/3 is just the upper end of v1's range, for as
-# many up as down.
+# Nor does it come from loss aversion. People weigh *losses* 2.25 times; this rule leans to the *gain*
+# side, and v1 (section 4.1) says itself that this is the opposite of people. 4/3 is just the upper end of
+# v1's range, for as many up as down.
 #
 # Does the rule matter? The same 20 steps as in section 7, with both weights 1:
 
@@ -558,17 +569,20 @@ for row, before, after in zip(rows, r, r_unweighted, strict=True):
         print(f"thumbs up, r with 5/3 and 1: {before:+.2f}, with 1 and 1: {after:+.2f}  {row['completion']}")
 
 # %% [markdown]
-# Each of the three liked replies rises less, and one now falls below the reference: the five disliked ones drag it along,
-# since replies share words. (From lesson 07 on, `kto_loss` and `balanced_weights` come from `kto_utils.losses` too.)
+# Each of the three liked replies rises less, and one now falls below the reference: the five disliked ones
+# drag it along, since replies share words. (From lesson 07 on, `kto_loss` and `balanced_weights` come from
+# `kto_utils.losses` too.)
 
 # %% [markdown]
 # ## 10. The gradient, in closed form
 #
-# $\sigma' = \sigma(1-\sigma)$, and $1 - \sigma(u) = \sigma(-u)$. With $u_i = s_i\beta(r_i - z_0)$ and $L$ the mean over $B$ rows:
+# $\sigma' = \sigma(1-\sigma)$, and $1 - \sigma(u) = \sigma(-u)$. With $u_i = s_i\beta(r_i - z_0)$ and $L$
+# the mean over $B$ rows:
 #
 # $$\frac{\partial L}{\partial r_i} = -\frac{1}{B}\; s_i\, w_i\, \beta\; \sigma(u_i)\,\sigma(-u_i)$$
 #
-# Since $\partial r_i/\partial\log\pi(y_i|x_i) = 1$, it says how hard each row pulls at its own log-probability.
+# Since $\partial r_i/\partial\log\pi(y_i|x_i) = 1$, it says how hard each row pulls at its own
+# log-probability.
 
 # %%
 u = sign * 0.1 * (r - z0)
@@ -576,22 +590,25 @@ free_r = r.clone().requires_grad_()
 kto_loss(free_r, torch.zeros(8), label, z0, 0.1, desirable_weight=5 / 3).mean().backward()
 formula = -sign * w * 0.1 * torch.sigmoid(u) * torch.sigmoid(-u) / 8
 check("autograd against the formula", free_r.grad, formula)
-for row, g, w_i in zip(rows, formula, w, strict=True):
-    print(f"{'up' if row['label'] else 'down':5} {g:+.6f} = {g.abs() / (w_i * 0.1 / 4 / 8):4.0%} of its maximum  {row['completion'][:24]}")
+share = formula.abs() / (w * 0.1 / 4 / 8)
+for row, gradient, part in zip(rows, formula, share, strict=True):
+    print(f"{thumb(row)} {gradient:+.6f}, {part:4.0%} of its maximum  {row['completion']}")
 
 # %% [markdown]
-# Read it off: minus for every thumbs up (more of this lowers the loss), plus for every thumbs down, whatever the other rows do.
-# The pull is largest at $r = z_0$, where $\sigma(u)\sigma(-u) = \frac14$, so never more than $w\beta/4$ per row.
+# Read it off: minus for every thumbs up (more of this lowers the loss), plus for every thumbs down,
+# whatever the other rows do. The pull is largest at $r = z_0$, where $\sigma(u)\sigma(-u) = \frac14$, so
+# never more than $w\beta/4$ per row.
 #
-# And the homework row, which moved furthest, hardly pulls any more. $r$ is a *sum* over tokens: long or odd replies
-# reach the flat part first.
+# And the homework row, which moved furthest, hardly pulls any more. $r$ is a *sum* over tokens: long or odd
+# replies reach the flat part first.
 
 # %% [markdown]
 # ## 11. KTO gives up on both sides
 #
-# Move away from the reference point, to either side, and the pull fades. DPO (lesson 08) uses $-\log\sigma$ of a difference of
-# two log-ratios; its pull is $\beta\,\sigma(-\beta\cdot\text{difference})$. Both as a share of their maximum, at $\beta = 0.1$
-# (only $\beta$ times nats counts: twice the $\beta$, half the distance):
+# Move away from the reference point, to either side, and the pull fades. DPO (lesson 08) uses $-\log\sigma$
+# of a difference of two log-ratios; its pull is $\beta\,\sigma(-\beta\cdot\text{difference})$. Both as a
+# share of their maximum, at $\beta = 0.1$ (only $\beta$ times nats counts: twice the $\beta$, half the
+# distance):
 
 # %%
 print("nats away   KTO, either side   DPO, wrong side")
@@ -605,30 +622,34 @@ x = torch.linspace(-100, 100, 401)
 fig, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.9), sharex=True)
 left.plot(x, torch.sigmoid(-0.1 * x), "-", color=ACCENT)
 left.plot(x, -torch.nn.functional.logsigmoid(0.1 * x), "--", color=NEUTRAL)
-left.set(xlabel="wrong side  $\\leftarrow$  nats  $\\rightarrow$  right side", ylabel="loss of one row (weight 1)", ylim=(0, 4))
+left.set(ylabel="loss of one row (weight 1)", ylim=(0, 4))
 left.set_title("The KTO loss is flat at both ends")
 right.plot(x, 4 * torch.sigmoid(0.1 * x) * torch.sigmoid(-0.1 * x), "-", color=ACCENT)
 right.plot(x, torch.sigmoid(-0.1 * x), "--", color=NEUTRAL)
-right.set(xlabel="wrong side  $\\leftarrow$  nats  $\\rightarrow$  right side", ylabel="pull, share of its maximum")
+right.set(ylabel="pull, share of its maximum")
 right.set_title("Hopeless rows get no push")
 for ax, kto_place, dpo_place in ((left, (-95, 1.12), (-20, 2.6)), (right, (14, 0.75), (-98, 0.9))):
     ax.text(*kto_place, "KTO", color=ACCENT)
     ax.text(*dpo_place, "DPO", color=NEUTRAL)
     ax.axvline(0, color="black", linewidth=0.8)
-save_figure(fig, "06_saturation", alt="Two panels against the distance from the reference point in nats, beta 0.1. The KTO loss is flat at both ends and its gradient vanishes on both sides, while the DPO loss keeps rising on the wrong side and its gradient stays at its maximum there.")  # fmt: skip
+    ax.set_xlabel("wrong side  $\\leftarrow$  nats  $\\rightarrow$  right side")
+save_figure(fig, "06_saturation", alt="Two panels against the distance from the reference point in "
+            "nats, beta 0.1. The KTO loss is flat at both ends and its gradient vanishes on both sides, "
+            "while the DPO loss keeps rising on the wrong side and its gradient stays at its maximum "
+            "there.")  # fmt: skip
 plt.show()
 
 # %% [markdown]
-# On the right side both stop: learned is learned. On the wrong side only DPO keeps pushing. KTO treats a row that is
-# hopelessly wrong like a misprint and leaves it. That is protection against wrong thumbs, and the reason why KTO can
-# underfit hard but true examples (v1, Prop. 4.1).
+# On the right side both stop: learned is learned. On the wrong side only DPO keeps pushing. KTO treats a
+# row that is hopelessly wrong like a misprint and leaves it. That is protection against wrong thumbs, and
+# the reason why KTO can underfit hard but true examples (v1, Prop. 4.1).
 
 # %% [markdown]
 # ## 12. Not the optimum of section 2
 #
-# DPO's reasoning: put $R = \beta r + \beta\log Z$ into a *likelihood* of human choices, and the best-fitting policy is the $\pi^*$ of
-# the fitted reward. KTO borrows the implicit reward and stops there. Its loss is no likelihood. Does the same optimum
-# come out anyway?
+# DPO's reasoning: put $R = \beta r + \beta\log Z$ into a *likelihood* of human choices, and the
+# best-fitting policy is the $\pi^*$ of the fitted reward. KTO borrows the implicit reward and stops there.
+# Its loss is no likelihood. Does the same optimum come out anyway?
 #
 # Take a reply that gets thumbs up from 70 % of the people. Where is its average loss smallest?
 
@@ -637,25 +658,28 @@ u_grid = torch.linspace(-6, 6, 1201)
 p_up = 0.7
 kto_average = p_up * torch.sigmoid(-u_grid) + (1 - p_up) * torch.sigmoid(u_grid)
 log_average = -p_up * torch.log(torch.sigmoid(u_grid)) - (1 - p_up) * torch.log(torch.sigmoid(-u_grid))
-print(f"log-likelihood: smallest at u = {u_grid[log_average.argmin()]:.2f}; log odds of 70 % are {math.log(0.7 / 0.3):.2f}")
+best_place = u_grid[log_average.argmin()]
+check("log-likelihood is smallest at the log odds of 70 %", best_place, math.log(0.7 / 0.3), tolerance=0.005)
+print(f"log-likelihood: smallest at u = {best_place:.2f}")
 print(f"KTO:            smallest at u = {u_grid[kto_average.argmin()]:.2f}, the end of the grid")
 
-# %%
 fig, ax = plt.subplots(figsize=(7.2, 3.6))
 ax.plot(u_grid, kto_average, "-", color=ACCENT)
 ax.plot(u_grid, log_average, "--", color=NEUTRAL)
-ax.plot(u_grid[log_average.argmin()], log_average.min(), "o", color="black")
-ax.annotate("log odds of 70 %", (0.85, 0.61), xytext=(0, 22), textcoords="offset points", ha="center", fontsize=9)
+ax.plot(best_place, log_average.min(), "o", color="black")
+ax.text(0.85, 0.95, "log odds of 70 %", ha="center", fontsize=9)
 ax.text(-5.8, 0.78, "KTO: further is always better", color=ACCENT, fontsize=10)
 ax.text(-1.95, 1.75, "log-likelihood: has a best place", color=NEUTRAL, fontsize=10)
 ax.set(xlabel="$u = \\beta\\,(r - z_0)$", ylabel="average loss", ylim=(0, 2.2))
 ax.set_title("KTO has no best place for a 70 % reply, only a direction")
-save_figure(fig, "06_no_inner_minimum", alt="Average loss of a reply that 70 percent like, against u. The log-likelihood has a minimum at the log odds 0.85. The KTO average falls all the way to the right and has no minimum.")  # fmt: skip
+save_figure(fig, "06_no_inner_minimum", alt="Average loss of a reply that 70 percent like, against u. The "
+            "log-likelihood has a minimum at the log odds 0.85. The KTO average falls all the way to the "
+            "right and has no minimum.")  # fmt: skip
 plt.show()
 
 # %% [markdown]
-# KTO asks only *which side has the majority*, and pushes that way for ever. At 50 : 50 with equal weights the pushes
-# cancel exactly and the loss stays $\frac12$; unequal weights decide the vote themselves:
+# KTO asks only *which side has the majority*, and pushes that way for ever. At 50 : 50 with equal weights
+# the pushes cancel exactly and the loss stays $\frac12$; unequal weights decide the vote themselves:
 
 # %%
 thumbs = torch.tensor([True, False])  # the same reply, once up and once down
@@ -663,12 +687,12 @@ for down_weight in (1.0, 2.0):
     twice = torch.full((2,), 3.0, requires_grad=True)
     loss = kto_loss(twice, torch.zeros(2), thumbs, 0.0, 0.1, undesirable_weight=down_weight).mean()
     loss.backward()
-    verdict = "no push" if abs(float(twice.grad.sum())) < 1e-15 else "pushed down"
-    print(f"lambda_U {down_weight:.0f}: loss {float(loss.detach()):.4f}, net gradient {abs(float(twice.grad.sum())):.4f}, {verdict}")
+    net = abs(round(float(twice.grad.sum()), 9))
+    print(f"lambda_U = {down_weight:.0f}: loss {float(loss.detach()):.4f}, net gradient {net:.4f}")
 
 # %% [markdown]
-# Now let KTO loose on the three replies. Thumbs up for the first, down for the others, the *exact* KL as $z_0$ (the best
-# that any batch could hope for), and plenty of steps.
+# Now let KTO loose on the three replies. Thumbs up for the first, down for the others, the *exact* KL as
+# $z_0$ (the best that any batch could hope for), and plenty of steps.
 
 
 # %%
@@ -688,14 +712,15 @@ run = train_three(beta)
 print("step    policy                    r                          J")
 for step in (0, 10, 20, 40, 100, 1000, 4999):
     pi = run[step]
-    shares, moved = ("  ".join(f"{x:{form}}" for x in v.tolist()) for v, form in ((pi, ".4f"), (torch.log(pi / pi_ref), "+5.2f")))
+    shares = "  ".join(f"{x:.4f}" for x in pi.tolist())
+    moved = "  ".join(f"{x:+.2f}" for x in torch.log(pi / pi_ref).tolist())
     print(f"{step:4}    {shares}    {moved}    {objective(pi):+.3f}")
 print(f"RL optimum {'  '.join(f'{x:.4f}' for x in pi_star.tolist())} {objective(pi_star):+30.3f}")
 
 # %%
 fig, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.2), width_ratios=[1, 1.15])
 draw_triangle(left)
-left.plot(*to_xy(run), "-", color="white", linewidth=2.5)
+left.plot(*to_xy(run), "-", color="black")
 mark(left, pi_ref, "start", "o")
 mark(left, pi_star, "best policy", "*")
 left.set_title("KTO's path runs into the corner")
@@ -704,15 +729,17 @@ right.plot(steps, objective(run), "-", color=ACCENT)
 right.axhline(float(objective(pi_star)), color="black", linestyle=":")
 right.axhline(float(objective(pi_ref)), color=NEUTRAL, linestyle="--")
 right.text(1.2, float(objective(pi_star)) + 0.012, "best possible: $\\beta$ log Z", fontsize=9)
-right.text(1.2, float(objective(pi_ref)) + 0.012, "reference", color=NEUTRAL, fontsize=9)
+right.text(300, float(objective(pi_ref)) + 0.012, "reference", color=NEUTRAL, fontsize=9)
 right.set(xscale="log", xlabel="steps of gradient descent", ylabel="objective J", ylim=(-0.35, 0.26))
 right.set_title("J rises, then falls below the start")
-save_figure(fig, "06_past_the_optimum", alt="Left: KTO's path over the triangle of policies runs from the reference past the best policy into the corner of the thumbs-up reply. Right: the objective J rises close to its maximum in the first steps, then falls below the value of the reference.")  # fmt: skip
+save_figure(fig, "06_past_the_optimum", alt="Left: KTO's path over the triangle of policies runs from the "
+            "reference, past the best policy, into the corner of the thumbs-up reply. Right: the "
+            "objective J rises in the first steps, then falls below its value at the reference.")  # fmt: skip
 plt.show()
 
 # %% [markdown]
-# For a while it looks good. Then it passes the peak, $r$ of the disliked replies sinks without end, and $J$ finishes lower than where
-# it started. A larger $\beta$ asks for *less* movement. Does KTO end elsewhere?
+# For a while it looks good. Then it passes the peak, $r$ of the disliked replies sinks without end, and $J$
+# finishes lower than where it started. A larger $\beta$ asks for *less* movement. Does KTO end elsewhere?
 
 # %%
 for beta_now in (0.4, 0.8, 1.6):
@@ -723,22 +750,22 @@ for beta_now in (0.4, 0.8, 1.6):
 
 # %% [markdown]
 # No. With thumbs that never disagree, every $\beta > 0$ leads to the same corner. Why: $r_D$ has a ceiling
-# ($\pi \le 1$, so $r_D \le -\log\pi_{\text{ref}}$), but $r_U$ has no floor, and no KL penalty stands in the loss. What keeps a
-# policy near its reference in practice is the fading pull and the small number of steps. Stop early, and watch
-# the KL (lesson 07).
+# ($\pi \le 1$, so $r_D \le -\log\pi_{\text{ref}}$), but $r_U$ has no floor, and no KL penalty stands in the
+# loss. What keeps a policy near its reference in practice is the fading pull and the small number of steps.
+# Stop early, and watch the KL (lesson 07).
 
 # %% [markdown]
 # ## 13. The authors' own numbers
 #
-# Everything so far was checked against our own algebra. The file below was computed by the authors' code (ContextualAI/HALOs):
-# 24 batches with $z_0$, the loss of each row, and the gradient.
+# Everything so far was checked against our own algebra. The file below was computed by the authors' code
+# (ContextualAI/HALOs): 24 batches with $z_0$, the loss of each row, and the gradient.
+# (Their $z_0$ is a float32 number, hence the tolerance.)
 
 # %%
 stored = json.loads(Path("../tests/data/halos_kto_cases.json").read_text(encoding="utf-8"))
 print(textwrap.fill(stored["about"], 100))
 
 
-# %%
 def ours(case):
     logps = {name: torch.tensor(numbers) for name, numbers in case.items() if name.endswith("logps")}
     free = logps["policy_logps"].requires_grad_()
@@ -756,9 +783,6 @@ for name in ("z0", "losses", "grad_policy_logps"):
     print(f"{name:18} {len(stored['cases'])} of {len(stored['cases'])} cases agree to 1e-06 relative")
 
 # %% [markdown]
-# (Not closer, because their $z_0$ is a float32 number.)
-
-# %% [markdown]
 # ## 14. What goes wrong
 #
 # **A batch of one.** There is no other row to borrow from, so the row borrows from itself: $k = r$. Then
@@ -772,8 +796,8 @@ for r_alone in (0.5, 5.0, 50.0):
     print(f"r = {r_alone:4.1f}: loss {float(loss.detach()):.3f}, gradient {float(alone.grad):+.3f}")
 
 # %% [markdown]
-# The loss is frozen at $w/2$, the gradient at its maximum $w\beta/4$: it looks as if nothing happens, and the model runs away.
-# This is why the collator refuses a batch of one.
+# The loss is frozen at $w/2$, the gradient at its maximum $w\beta/4$: it looks as if nothing happens, and
+# the model runs away. This is why the collator refuses a batch of one.
 #
 # **Gradient accumulation does not help $z_0$.** Two half batches, each with its own $z_0$, are not one batch:
 
@@ -782,70 +806,91 @@ halves = [slice(0, 4), slice(4, 8)]
 own = [reference_point(parrot_k[half], torch.zeros(4)) for half in halves]
 print(f"z0 of the batch {parrot_z0:.3f}, of its halves {own[0]:.3f} and {own[1]:.3f}")
 zeros = torch.zeros(4)
-separate = [kto_loss(parrot_r[h], zeros, label[h], z, 0.1, 5 / 3).mean() for h, z in zip(halves, own, strict=True)]
-given = [kto_loss(parrot_r[h], zeros, label[h], parrot_z0, 0.1, 5 / 3).mean() for h in halves]
-print(f"loss {parrot_losses.mean():.5f}, halves {sum(separate) / 2:.5f}, halves with the z0 of the batch {sum(given) / 2:.5f}")
+pieces = {"each its own": own, "that of the batch": [parrot_z0, parrot_z0]}
+print(f"one batch                      loss {parrot_losses.mean():.5f}")
+for name, z0s in pieces.items():
+    total = 0.0
+    for half, z in zip(halves, z0s, strict=True):
+        total += kto_loss(parrot_r[half], zeros, label[half], z, 0.1, 5 / 3).mean()
+    print(f"halves, z0 {name:18}  loss {total / 2:.5f}")
 
 # %% [markdown]
 # **A sign slip on the thumbs-down side.** One widely read note prints the value of a thumbs-down reply as
 # $-\lambda_U\,\sigma(z_0 - r)$. Value is to be *raised*. So which way does it push?
 
 # %%
-for name, value_of in {"printed": lambda r: -torch.sigmoid(-r), "correct": lambda r: torch.sigmoid(-r)}.items():
+for name, sign_of_value in {"printed": -1, "correct": +1}.items():
     bad_reply = torch.tensor(0.3, requires_grad=True)
-    value_of(bad_reply).backward()
-    print(f"{name}: raising r by 1 changes the value by about {bad_reply.grad:+.3f}")
+    (sign_of_value * torch.sigmoid(0.0 - bad_reply)).backward()
+    print(f"{name}: slope of the value at r = 0.3 is {bad_reply.grad:+.3f}")
 
 # %% [markdown]
 # The printed one rewards *more* of what people disliked.
 #
-# **`1 - sigmoid(u)` in float32.** The same number on paper, but not in the machine:
+# **`1 - sigmoid(u)` in float32.** The same on paper, but in the machine the loss is exactly 0 from 17 on.
+# Write `sigmoid(-u)`.
 
 # %%
 for u_big in (10.0, 17.0, 50.0):
     u32 = torch.tensor(u_big, dtype=torch.float32)
-    print(f"u = {u_big:4.0f}   1 - sigmoid(u) = {1 - torch.sigmoid(u32):.1e}   sigmoid(-u) = {torch.sigmoid(-u32):.1e}")
-
-# %% [markdown]
-# From 17 on the loss is exactly 0, and a graph of it in logarithmic scale breaks off. Write $\sigma(-u)$.
+    minus, direct = 1 - torch.sigmoid(u32), torch.sigmoid(-u32)
+    print(f"u = {u_big:4.0f}   1 - sigmoid(u) = {minus:.1e}   sigmoid(-u) = {direct:.1e}")
 
 # %% [markdown]
 # ## Recap
 #
-# - Reward minus $\beta\,$KL has one best policy, $\pi_{\text{ref}}\,e^{R/\beta}/Z$; turned around, a policy contains a reward $\beta r$, up to $\beta\log Z(x)$.
-# - $z_0$ means the expected log-ratio, the KL; a batch gives $\mathrm{KL}(q\|\pi_{\text{ref}}) - \mathrm{KL}(q\|\pi)$, clamped at 0, without gradient.
+# - Reward minus $\beta\,$KL has one best policy, $\pi_{\text{ref}}\,e^{R/\beta}/Z$; turned around, a policy
+#   contains a reward $\beta r$, up to $\beta\log Z(x)$.
+# - $z_0$ means the expected log-ratio, the KL; a batch gives $\mathrm{KL}(q\|\pi_{\text{ref}}) -
+#   \mathrm{KL}(q\|\pi)$, clamped at 0, without gradient.
 # - Loss of a row: $w\,(1 - \sigma(s\beta(r - z_0)))$; at step 0 the batch loss is mean(w)/2.
-# - Gradient $-s\,w\,\beta\,\sigma(u)\sigma(-u)/B$: the sign comes from the label alone, the size fades on both sides.
-# - KTO uses the reward of section 3 but not the optimum of section 2: clean thumbs drive it into the corner. Stop early.
+# - Gradient $-s\,w\,\beta\,\sigma(u)\sigma(-u)/B$: the sign comes from the label alone, the size fades on
+#   both sides.
+# - KTO uses the reward of section 3 but not the optimum of section 2: clean thumbs drive it into the
+#   corner. Stop early.
 
 # %% [markdown]
 # ## Questions an interviewer asks
 #
 # <details><summary>Write the KTO loss. What is it at step 0?</summary>
-# w (1 - sigmoid(s beta (r - z0))) averaged over the batch; r is the log-ratio of policy and reference summed over completion tokens, s = +1 for thumbs up and -1 for thumbs down. At step 0 r = z0 = 0, so it is mean(w)/2. (DPO: ln 2.)
+# w (1 - sigmoid(s beta (r - z0))) averaged over the batch; r is the log-ratio of policy and reference
+# summed over completion tokens, s = +1 for thumbs up and -1 for thumbs down. At step 0 r = z0 = 0, so it is
+# mean(w)/2. (DPO: ln 2.)
 # </details>
 # <details><summary>What is z0, and is the batch's number an unbiased estimate of it?</summary>
-# It stands for the KL between policy and reference, the log-ratio to be expected from the policy's own replies. The batch uses mismatched replies with some law q; their mean is KL(q||ref) - KL(q||policy), which equals the KL only for q = policy, and the clamp at 0 adds an upward bias. So: no.
+# It stands for the KL between policy and reference, the log-ratio to be expected from the policy's own
+# replies. The batch uses mismatched replies with some law q; their mean is KL(q||ref) - KL(q||policy),
+# which equals the KL only for q = policy, and the clamp at 0 adds an upward bias. So: no.
 # </details>
 # <details><summary>Your log shows kl = 0 for hundreds of steps. Broken?</summary>
-# Not necessarily. After targeted learning the mismatched replies fall and the clamp gives 0 although the policy has moved. It is broken if kl is above 0 at step 0.
+# Not necessarily. After targeted learning the mismatched replies fall and the clamp gives 0 although the
+# policy has moved. It is broken if kl is above 0 at step 0.
 # </details>
 # <details><summary>Does KTO push hardest on the worst mistakes?</summary>
-# No. The pull is w beta sigma(u) sigma(-u), largest at the reference point and fading on both sides: at beta 0.1, 50 nats away, under 3 % of its maximum. DPO's stays near its maximum on the wrong side.
+# No. The pull is w beta sigma(u) sigma(-u), largest at the reference point and fading on both sides: at
+# beta 0.1, 50 nats away, under 3 % of its maximum. DPO's stays near its maximum on the wrong side.
 # </details>
 # <details><summary>Where does the weight 1.33 come from? Is it loss aversion?</summary>
-# It is 4/3, the upper end of v1's range for lambda_D n_D / (lambda_U n_U), found by experiment; with as many up as down it is lambda_D itself. It favours the gain side, the opposite of loss aversion. The default is 1 and 1.
+# It is 4/3, the upper end of v1's range for lambda_D n_D / (lambda_U n_U), found by experiment; with as
+# many up as down it is lambda_D itself. It favours the gain side, the opposite of loss aversion. The
+# default is 1 and 1.
 # </details>
 # <details><summary>Does KTO maximise reward minus beta KL, like DPO?</summary>
-# There is no such theorem. It shares the implicit reward, not the optimum: its loss is no likelihood, has no inner minimum, and with separable thumbs sends the log-ratio of disliked replies to minus infinity for every beta.
+# There is no such theorem. It shares the implicit reward, not the optimum: its loss is no likelihood, has
+# no inner minimum, and with separable thumbs sends the log-ratio of disliked replies to minus infinity for
+# every beta.
 # </details>
 
 # %% [markdown]
 # ## Sources
 #
-# - Ethayarajh et al., *KTO: Model Alignment as Prospect Theoretic Optimization*, arXiv 2402.01306. v1: loss Eq. 7, weights Eq. 8, gradient Eq. 9, reference point and its assumption section 4.1, saturation Prop. 4.1. Current text (read second-hand): loss Eq. 8, weights Eq. 9.
-# - Sections 1 to 4, the optimum and the implicit reward: Rafailov et al., *Direct Preference Optimization*, arXiv 2305.18290.
+# - Ethayarajh et al., *KTO: Model Alignment as Prospect Theoretic Optimization*, arXiv 2402.01306. v1: loss
+#   Eq. 7, weights Eq. 8, gradient Eq. 9, reference point and its assumption section 4.1, saturation Prop.
+#   4.1. Current text (read second-hand): loss Eq. 8, weights Eq. 9.
+# - Sections 1 to 4, the optimum and the implicit reward: Rafailov et al., *Direct Preference Optimization*,
+#   arXiv 2305.18290.
 # - Section 13: ContextualAI/HALOs, branch main, commit 4831988.
-# - The identity of section 6, the clamp's bias and section 12 are derived here and checked by the cells above.
+# - The identity of section 6, the clamp's bias and section 12 are derived here and checked by the cells
+#   above.
 #
 # Next: [07](07_train.ipynb) trains the model with this loss.

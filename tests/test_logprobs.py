@@ -1,0 +1,460 @@
+"""Lesson 05: the log-probability of a completion, held against loops, the library and its invariances."""
+
+import copy
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from lesson_source import definitions
+
+from kto_utils.collator import KTOPaddingCollator, mismatched, pad_rows
+from kto_utils.data import load_eight_rows, tokenize_feedback
+from kto_utils.logprobs import get_probs, sequence_logps
+from kto_utils.model import load_reference_model, tiny_llama, to_float64
+from kto_utils.tokenizer import load_tokenizer
+
+FIELDS = ("input_ids", "attention_mask", "label_mask")
+
+
+def slow_get_probs(logits, labels, mask):
+    """The specification: one token at a time, with math.log and math.exp."""
+    n_rows, n_tokens, _ = logits.shape
+    out = torch.zeros(n_rows, n_tokens - 1, dtype=torch.float64)
+    for row in range(n_rows):
+        for token in range(1, n_tokens):
+            if mask[row, token]:
+                scores = logits[row, token - 1].tolist()
+                top = max(scores)
+                log_total = top + math.log(sum(math.exp(x - top) for x in scores))
+                out[row, token - 1] = scores[int(labels[row, token])] - log_total
+    return out
+
+
+def random_case(seed, n_rows=3, n_tokens=6, n_words=5, scale=4.0):
+    generator = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(n_rows, n_tokens, n_words, generator=generator, dtype=torch.float64)
+    labels = torch.randint(n_words, (n_rows, n_tokens), generator=generator)
+    mask = torch.randint(2, (n_rows, n_tokens), generator=generator)
+    return logits, labels, mask
+
+
+cases = st.builds(
+    random_case,
+    seed=st.integers(0, 2**31),
+    n_rows=st.integers(1, 4),
+    n_tokens=st.integers(2, 7),
+    n_words=st.integers(1, 9),
+    scale=st.sampled_from([0.1, 4.0, 300.0]),
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_reference_model().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def examples(tokenizer):
+    return [tokenize_feedback(row, tokenizer) for row in load_eight_rows()]
+
+
+@pytest.fixture(scope="module")
+def batch(tokenizer, examples):
+    return KTOPaddingCollator(tokenizer)(examples)
+
+
+def logits_of(model, batch, prefix=""):
+    return model(
+        input_ids=batch[prefix + "input_ids"],
+        attention_mask=batch[prefix + "attention_mask"],
+        use_cache=False,
+    ).logits
+
+
+# --- values ---
+
+
+def test_two_replies_in_a_language_of_four_words_by_hand():
+    weights = torch.tensor(
+        [[[1, 1, 6, 2], [1, 1, 2, 16], [5, 2, 2, 1]], [[1, 1, 6, 2], [5, 2, 2, 1], [5, 2, 2, 1]]],
+        dtype=torch.float64,
+    )
+    logps = get_probs(
+        weights.log(), torch.tensor([[1, 2, 3], [1, 3, 0]]), torch.tensor([[0, 1, 1], [0, 1, 0]])
+    )
+    expected = torch.tensor([[math.log(0.6), math.log(0.8)], [math.log(0.2), 0.0]], dtype=torch.float64)
+    assert torch.allclose(logps, expected, atol=1e-14)
+
+
+@given(cases)
+def test_equals_the_slow_loop(case):
+    assert torch.allclose(get_probs(*case), slow_get_probs(*case), rtol=1e-12, atol=1e-12)
+
+
+@given(cases)
+def test_is_minus_cross_entropy_without_reduction(case):
+    logits, labels, mask = case
+    ce = F.cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:], reduction="none")
+    assert torch.allclose(get_probs(*case), -ce * mask[:, 1:], rtol=1e-12, atol=1e-12)
+
+
+@given(cases)
+def test_lesson_and_package_agree(case):
+    lesson = definitions("05_get_probs", "get_probs")["get_probs"]
+    assert torch.equal(lesson(*case), get_probs(*case))
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        ours, theirs = (f(case[0].to(dtype), *case[1:]) for f in (get_probs, lesson))
+        assert ours.dtype == theirs.dtype == torch.float32
+        assert torch.equal(ours, theirs)
+
+
+def test_lesson_and_package_agree_on_a_batch(model, batch):
+    lesson = definitions("05_get_probs", "get_probs", "sequence_logps")["sequence_logps"]
+    for prefix in ("", "kl_"):
+        assert torch.equal(lesson(model, batch, prefix), sequence_logps(model, batch, prefix))
+
+
+def test_sum_equals_the_library_loss_times_its_tokens(model, batch):
+    labels = batch["input_ids"].masked_fill(batch["label_mask"] == 0, -100)
+    loss = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss
+    total = -loss * batch["label_mask"].sum()
+    # the library computes its loss in float32
+    assert float(sequence_logps(model, batch).sum()) == pytest.approx(float(total), rel=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_probabilities_of_all_continuations_add_up_to_one(length):
+    """Holds for the sum of logs only: a mean, a missing shift or a missing token breaks it."""
+    n_words = 4
+    model = to_float64(
+        tiny_llama(n_words, hidden_size=16, intermediate_size=16, num_layers=1, dtype=torch.float64)
+    )
+    ends = torch.tensor(list(itertools.product(range(n_words), repeat=length)))
+    ids = torch.cat((torch.tensor([[1, 3]]).expand(len(ends), 2), ends), dim=1)
+    mask = (torch.arange(ids.shape[1]) >= 2).expand_as(ids)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(50)  # far from uniform
+        logps = sequence_logps(
+            model, {"input_ids": ids, "attention_mask": torch.ones_like(ids), "label_mask": mask}
+        )
+    assert logps.std() > 0.1
+    assert float(logps.exp().sum()) == pytest.approx(1.0, abs=1e-12)
+
+
+# --- which tokens count (properties 21 to 28 of the facts) ---
+
+
+def test_logits_that_know_the_next_token_score_zero_and_unshifted_far_below():
+    ids = torch.tensor([[1, 5, 3, 7, 2, 6, 4]])
+    logits = torch.zeros(1, 7, 8, dtype=torch.float64)
+    logits[0, torch.arange(6), ids[0, 1:]] = 40.0  # the place before knows the token
+    mask = torch.ones_like(ids)
+    assert float(get_probs(logits, ids, mask).sum()) == pytest.approx(0.0, abs=1e-10)
+    own_place = logits.roll(1, dims=1)  # as if place t had to know token t
+    assert float(get_probs(own_place, ids, mask).sum()) < -200
+
+
+@given(cases, st.integers(0, 1000))
+def test_a_constant_added_to_all_logits_of_a_place_changes_nothing(case, seed):
+    logits, labels, mask = case
+    constant = 30 * torch.randn(
+        *logits.shape[:2], 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
+    assert torch.allclose(get_probs(logits + constant, labels, mask), get_probs(*case), atol=1e-10)
+
+
+@given(cases)
+def test_outside_the_completion_is_exactly_zero_and_nothing_is_changed_in_place(case):
+    logits, labels, mask = case
+    before = [tensor.clone() for tensor in case]
+    logps = get_probs(logits, labels, mask)
+    assert logps.shape == (labels.shape[0], labels.shape[1] - 1)
+    assert (logps[mask[:, 1:] == 0] == 0.0).all()
+    assert (logps <= 0.0).all()
+    assert all(torch.equal(old, new) for old, new in zip(before, case, strict=True))
+
+
+def test_only_the_places_before_completion_tokens_matter(model, batch):
+    """The prompt's last place predicts the first completion token; the completion's last place, nothing."""
+    logits = logits_of(model, batch).requires_grad_()
+    get_probs(logits, batch["input_ids"], batch["label_mask"]).sum().backward()
+    moved = logits.grad.abs().sum(-1) > 0
+    expected = torch.zeros_like(moved)
+    expected[:, :-1] = batch["label_mask"][:, 1:].bool()
+    assert torch.equal(moved, expected)
+    for row, label_mask in enumerate(batch["label_mask"]):
+        first = int(label_mask.argmax())
+        assert moved[row, first - 1]
+        assert not moved[row, : first - 1].any()
+
+
+def test_every_completion_token_and_eos_is_scored_and_bos_never(model, tokenizer, batch):
+    with torch.no_grad():
+        logps = get_probs(logits_of(model, batch), batch["input_ids"], batch["label_mask"])
+    for row, feedback in enumerate(load_eight_rows()):
+        scored = logps[row] != 0.0
+        targets = batch["input_ids"][row, 1:][scored].tolist()
+        assert targets == [
+            *tokenizer.encode(feedback["completion"], add_special_tokens=False),
+            tokenizer.eos_token_id,
+        ]
+        assert tokenizer.bos_token_id not in targets
+
+
+def test_eos_changes_the_sum_by_its_own_log_probability(model, batch):
+    with torch.no_grad():
+        whole = get_probs(logits_of(model, batch), batch["input_ids"], batch["label_mask"])
+    without = {field: tensor.clone() for field, tensor in batch.items()}
+    last = batch["attention_mask"].sum(-1) - 1
+    without["label_mask"][torch.arange(8), last] = 0
+    lost = sequence_logps(model, batch) - sequence_logps(model, without)
+    assert torch.allclose(lost, whole[torch.arange(8), last - 1], atol=1e-10)
+    assert (lost < 0).all()
+
+
+def test_more_padding_changes_neither_log_probabilities_nor_gradients(tokenizer, examples):
+    results = []
+    for extra in (0, 7):
+        policy = load_reference_model()
+        batch = pad_rows(examples[:4], tokenizer.pad_token_id)
+        batch = {field: F.pad(tensor, (0, extra)) for field, tensor in batch.items()}  # pad id, masks: 0
+        logps = sequence_logps(policy, batch)
+        logps.sum().backward()
+        results.append((logps.detach(), [p.grad for p in policy.parameters()]))
+        assert policy.model.embed_tokens.weight.grad[tokenizer.pad_token_id].abs().max() == 0.0
+    assert torch.allclose(results[0][0], results[1][0], atol=1e-10)
+    for plain, padded in zip(results[0][1], results[1][1], strict=True):
+        assert torch.allclose(plain, padded, atol=1e-9)
+
+
+def test_a_tokenizer_that_pads_with_eos_gives_the_same_numbers(model, tokenizer, batch):
+    other = copy.deepcopy(tokenizer)
+    other.pad_token = other.eos_token
+    assert other.pad_token_id == other.eos_token_id
+    eos_padded = KTOPaddingCollator(other)([tokenize_feedback(row, other) for row in load_eight_rows()])
+    assert not torch.equal(eos_padded["input_ids"], batch["input_ids"])
+    for prefix in ("", "kl_"):
+        expected = sequence_logps(model, batch, prefix)
+        assert torch.allclose(sequence_logps(model, eos_padded, prefix), expected, atol=1e-10)
+
+
+def test_a_row_does_not_depend_on_its_neighbours(model, tokenizer, examples, batch):
+    together = sequence_logps(model, batch)
+    for members in ([0], [7], [4, 2], [6, 5, 0, 3]):
+        alone = sequence_logps(model, pad_rows([examples[i] for i in members], tokenizer.pad_token_id))
+        assert torch.allclose(alone, together[members], atol=1e-10)
+
+
+def test_a_completion_in_two_parts_adds_up(model, examples):
+    """r(y1 + y2 | x) = r(y1 | x) + r(y2 | x, y1), for every place to cut."""
+    row = examples[0]
+    start, length = row["label_mask"].index(1), len(row["input_ids"])
+
+    def logp(stop, scored_from):
+        mask = [int(i >= scored_from) for i in range(stop)]
+        cut = {"input_ids": row["input_ids"][:stop], "attention_mask": [1] * stop, "label_mask": mask}
+        return float(sequence_logps(model, pad_rows([cut], 0)))
+
+    for cut in range(start + 1, length):
+        assert logp(cut, start) + logp(length, cut) == pytest.approx(logp(length, start), abs=1e-10)
+
+
+def test_the_prefix_scores_the_mismatched_rows(model, tokenizer, examples, batch):
+    direct = pad_rows(mismatched(examples), tokenizer.pad_token_id)
+    assert torch.allclose(sequence_logps(model, batch, "kl_"), sequence_logps(model, direct), atol=1e-12)
+    assert not torch.allclose(sequence_logps(model, batch, "kl_"), sequence_logps(model, batch))
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
+def test_anything_may_stand_where_nothing_is_scored(poison):
+    """Neither the result nor the gradient may notice it."""
+    logits, labels, _ = random_case(3)
+    mask = torch.tensor([[0, 0, 1, 1, 0, 0], [0, 1, 0, 1, 0, 1], [0, 0, 0, 0, 0, 0]])
+    clean = logits.clone().requires_grad_()
+    expected = get_probs(clean, labels, mask)
+    expected.sum().backward()
+    free = torch.ones(3, 6, dtype=torch.bool)
+    free[:, :-1] = mask[:, 1:] == 0
+    dirty = logits.masked_fill(free[..., None], poison).requires_grad_()
+    strange_labels = labels.clone()
+    strange_labels[:, 1:][mask[:, 1:] == 0] = -100
+    logps = get_probs(dirty, strange_labels, mask)
+    logps.sum().backward()
+    assert torch.equal(logps, expected)
+    assert torch.equal(dirty.grad, clean.grad)
+
+
+def test_a_forbidden_word_scores_minus_infinity_where_it_is_scored_and_nothing_elsewhere():
+    logits, labels, _ = random_case(4)
+    logits[0, 1, labels[0, 2]] = -math.inf
+    mask = torch.ones_like(labels)
+    assert get_probs(logits, labels, mask)[0, 1] == -math.inf
+    mask[0, 2] = 0
+    assert torch.isfinite(get_probs(logits, labels, mask)).all()
+
+
+# --- gradients and numbers ---
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gradients_pass_gradcheck(seed):
+    logits, labels, mask = random_case(seed, scale=1.0)
+    assert torch.autograd.gradcheck(lambda x: get_probs(x, labels, mask), (logits.requires_grad_(),))
+
+
+@given(cases)
+def test_gradient_is_the_chosen_word_minus_the_probabilities(case):
+    logits, labels, mask = case
+    logits = logits.clone().requires_grad_()
+    get_probs(logits, labels, mask).sum().backward()
+    expected = F.one_hot(labels[:, 1:], logits.shape[-1]) - logits.detach()[:, :-1].softmax(-1)
+    expected = F.pad(expected * mask[:, 1:, None], (0, 0, 0, 1))
+    assert torch.allclose(logits.grad, expected, atol=1e-10)
+
+
+def test_gradients_reach_every_parameter_and_no_grad_records_none(tokenizer, examples):
+    policy = load_reference_model()
+    batch = pad_rows(examples[:2], tokenizer.pad_token_id)
+    sequence_logps(policy, batch).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in policy.parameters())
+    with torch.no_grad():
+        assert not sequence_logps(policy, batch).requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_logits_are_computed_in_float32(dtype):
+    logits, labels, mask = random_case(5, n_rows=4, n_tokens=40, n_words=50)
+    half = logits.to(dtype)
+    logps = get_probs(half, labels, mask)
+    assert logps.dtype == torch.float32
+    exact = get_probs(half.double(), labels, mask)  # the rounding of the logits is no fault of get_probs
+    assert (logps - exact).abs().max() < 1e-5
+    rounded = half.log_softmax(-1)[:, :-1].gather(-1, labels[:, 1:, None]).squeeze(-1) * mask[:, 1:]
+    assert (rounded - exact).abs().max() > 1e-3  # the mistake would be seen
+
+
+@pytest.mark.parametrize("size", [1e2, 1e4, 1e30])
+def test_logits_of_any_size_overflow_nowhere(size):
+    logits, labels, mask = random_case(6, n_words=2, scale=1.0)
+    assert torch.isfinite(get_probs((logits * size).float(), labels, mask)).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "result", "tolerance"),
+    [
+        (torch.float64, torch.float64, 1e-4),  # the library's norms and rotary table stay float32
+        (torch.float32, torch.float32, 1e-3),
+        (torch.float16, torch.float32, 0.5),
+        (torch.bfloat16, torch.float32, 4.0),
+    ],
+)
+def test_models_of_any_floating_type(tokenizer, examples, dtype, result, tolerance):
+    batch = pad_rows(examples, tokenizer.pad_token_id)
+    exact = tiny_llama(512, hidden_size=64, intermediate_size=64, dtype=torch.float64)
+    with torch.no_grad():
+        exact.lm_head.weight.mul_(20)
+        logps = sequence_logps(copy.deepcopy(exact).to(dtype), batch)
+        expected = sequence_logps(to_float64(exact), batch)
+    assert logps.dtype == result
+    assert logps.shape == (8,)
+    assert expected.std() > 10
+    assert (logps - expected).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_labels_may_be_any_integers_and_the_mask_bool_or_float(dtype):
+    logits, labels, mask = random_case(7)
+    expected = get_probs(logits, labels, mask)
+    for kind in (torch.bool, torch.float32, torch.uint8):
+        assert torch.equal(get_probs(logits, labels.to(dtype), mask.to(kind)), expected)
+
+
+# --- errors ---
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "mask"),
+    [
+        ((2, 3), (2, 3), (2, 3)),
+        ((2, 3, 4), (2, 2), (2, 2)),
+        ((2, 3, 4), (2, 3), (2, 2)),
+        ((2, 3, 4), (3, 2), (3, 2)),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(logits, labels, mask):
+    with pytest.raises(ValueError, match=r"shapes do not fit: logits \(2, 3"):
+        get_probs(torch.zeros(logits), torch.zeros(labels, dtype=torch.long), torch.ones(mask))
+
+
+def test_a_single_token_is_refused():
+    with pytest.raises(ValueError, match=r"T is 1; .* at least 2"):
+        get_probs(torch.zeros(2, 1, 4), torch.zeros(2, 1, dtype=torch.long), torch.ones(2, 1))
+
+
+def test_logits_must_be_floating():
+    logits, labels, mask = random_case(8)
+    with pytest.raises(TypeError, match=r"logits are torch.int64; they must be a floating type"):
+        get_probs(logits.long(), labels, mask)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.complex64])
+def test_labels_must_be_integers(dtype):
+    logits, labels, mask = random_case(8)
+    with pytest.raises(TypeError, match=rf"labels are {dtype}; they must be integer"):
+        get_probs(logits, labels.to(dtype), mask)
+
+
+@pytest.mark.parametrize("bad", [-100, -1, 5])
+def test_a_scored_label_outside_the_vocabulary_is_refused(bad):
+    logits, labels, mask = random_case(9)
+    labels[1, 3], mask[1, 3] = bad, 1
+    with pytest.raises(ValueError, match=rf"completion tokens have ids .*{bad}.*; logits know 0 to 4"):
+        get_probs(logits, labels, mask)
+    mask[1, 3] = 0
+    assert torch.isfinite(get_probs(logits, labels, mask)).all()
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_nan_in_the_completion_is_refused_by_row_and_token(poison):
+    logits, labels, mask = random_case(10)
+    mask[2, 4] = 1
+    logits[2, 3, 0] = poison
+    labels[2, 4] = 0
+    with pytest.raises(ValueError, match=r"NaN log-probability in row 2 for token 4"):
+        get_probs(logits, labels, mask)
+
+
+def test_only_minus_infinity_in_the_completion_is_refused():
+    logits, labels, mask = random_case(10)
+    mask[0, 1] = 1
+    logits[0, 0] = -math.inf
+    with pytest.raises(ValueError, match=r"row 0 for token 1"):
+        get_probs(logits, labels, mask)
+
+
+def test_a_batch_without_the_fields_is_refused_by_name(model, batch):
+    plain = {field: batch[field] for field in FIELDS}
+    with pytest.raises(
+        KeyError, match=r"the batch has no kl_input_ids, kl_attention_mask, kl_label_mask; it has"
+    ):
+        sequence_logps(model, plain, "kl_")
+    del plain["label_mask"]
+    with pytest.raises(KeyError, match=r"the batch has no label_mask"):
+        sequence_logps(model, plain)
+
+
+def test_a_broken_model_is_refused(batch):
+    broken = load_reference_model()
+    with torch.no_grad():
+        broken.lm_head.weight[5] = math.nan
+    with pytest.raises(ValueError, match=r"NaN log-probability in row 0 for token 12: .* diverged"):
+        sequence_logps(broken, batch)
