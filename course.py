@@ -14,8 +14,8 @@ import sys
 
 if sys.version_info < (3, 11):  # noqa: UP036  (this very check is why the line may look outdated)
     sys.exit(
-        "The course needs Python 3.11 or newer; this is Python %d.%d. Install a newer one from python.org or with "
-        "your system's package manager, then run it by name, e.g. python3.11 course.py" % sys.version_info[:2]
+        f"The course needs Python 3.11 or newer; this is Python {sys.version_info[0]}.{sys.version_info[1]}. Install a "
+        "newer one from python.org or with your system's package manager, then run it by name: python3.11 course.py"
     )
 
 import hashlib
@@ -59,7 +59,7 @@ def explain_failure(output: str, free_gb: float) -> str:
     """The remedy for a failed set-up, read from what the tools said."""
     text = output.lower()
     if "no space left" in text or "errno 28" in text or "not enough space" in text or free_gb < 0.2:
-        return f"The disk is full ({free_gb:.1f} GB free, about {NEEDED_GB:.0f} GB needed). Free some space and start again."
+        return f"The disk is full ({free_gb:.1f} GB free, {NEEDED_GB:.0f} GB needed). Free some space and start again."
     if "ensurepip" in text or "no module named venv" in text or "python3-venv" in text:
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         return (
@@ -115,7 +115,7 @@ def ensure_installed(command: str) -> Path:
         return python
     free = shutil.disk_usage(ROOT).free / 2**30
     if not python.exists() and free < NEEDED_GB:
-        sys.exit(f"Set-up needs about {NEEDED_GB:.0f} GB on this disk; {free:.1f} GB are free. Make room and start again.")
+        sys.exit(f"Set-up needs {NEEDED_GB:.0f} GB on this disk; {free:.1f} GB are free. Make room and start again.")
     marker = venv / "installing"
     if marker.exists() or not works(python):
         print("Setting up .venv ...", flush=True)

@@ -17,7 +17,7 @@ NEEDED_MB = 1500
 
 def check_python() -> tuple[bool, str]:
     version = platform.python_version()
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036  (course.py refuses it too, but this module can be run alone)
         return False, f"Python {version}: install 3.11 or newer from python.org, delete .venv, start course.py with it"
     return True, f"Python {version}, {platform.system()} {platform.machine()}"
 

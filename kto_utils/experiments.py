@@ -1,7 +1,7 @@
 """KTO and DPO on the same feedback: conditions x methods x seeds, kept in one results file. Lesson 08.
 
-`python course.py experiments` computes the file again (about 15 minutes on 2 cores); finished cells of the table are kept
-when it is stopped. A cell is one trained model, scored exactly.
+`python course.py experiments` computes the file again (about 15 minutes on 2 cores); finished cells of the table
+are kept when it is stopped. A cell is one trained model, scored exactly.
 """
 
 import json

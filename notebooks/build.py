@@ -155,7 +155,7 @@ def with_course_map(readme: str, timings: dict[str, int]) -> str:
 
 def gallery() -> str:
     """figures/README.md: every published figure with its alt text."""
-    parts = ["# Figures\n\nEvery figure that the lessons publish, with its alt text. Written by `notebooks/build.py`.\n"]
+    parts = ["# Figures\n\nEvery figure the lessons publish, with its alt text. Written by `notebooks/build.py`.\n"]
     for text in sorted((ROOT / "figures").glob("*.txt")):
         alt = text.read_text(encoding="utf-8").strip()
         parts.append(f"## {text.stem}\n\n![{alt}]({text.stem}.png)\n\n{alt}\n")

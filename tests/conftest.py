@@ -7,8 +7,8 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers with two threads each would spin against each other
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
-import hypothesis
-import matplotlib
+import hypothesis  # noqa: E402
+import matplotlib  # noqa: E402
 
 matplotlib.use("Agg")  # not by the environment: the lessons' kernels would inherit it and show no figure
 

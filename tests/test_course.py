@@ -126,9 +126,9 @@ def test_an_environment_without_working_python_is_made_anew(copy, monkeypatch):
 
 
 def test_too_little_disk_is_said_before_anything_is_made(copy, monkeypatch):
-    root, calls = copy
+    _, calls = copy
     monkeypatch.setattr(course.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 2**29))
-    with pytest.raises(SystemExit, match="0.5 GB are free"):
+    with pytest.raises(SystemExit, match=r"0\.5 GB are free"):
         course.ensure_installed("open")
     assert not calls
 

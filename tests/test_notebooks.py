@@ -185,7 +185,8 @@ def test_a_lesson_that_swallows_the_refusal_is_red_all_the_same(tmp_path):
     (tmp_path / "tests").symlink_to(ROOT / "tests") if os.name != "nt" else shutil.copytree(
         ROOT / "tests" / "no_network", tmp_path / "tests" / "no_network"
     )
-    source = "import socket\ntry:\n    socket.create_connection(('192.0.2.1', 80), timeout=1)\nexcept OSError:\n    pass"
+    call = "socket.create_connection(('192.0.2.1', 80), timeout=1)"
+    source = f"import socket\ntry:\n    {call}\nexcept OSError:\n    pass"
     cell = nbformat.v4.new_code_cell(source, execution_count=1)
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "00_calls_home.ipynb")
     done = run_nbval(folder / "00_calls_home.ipynb")

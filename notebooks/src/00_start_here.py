@@ -200,7 +200,8 @@ fig, ax = plt.subplots(figsize=(8.6, 4.2))
 ax.axvline(0, color=NEUTRAL)
 for row, (r, liked) in enumerate(zip(logratios, judged, strict=True)):
     end, colour, line = max(r, -7), UP if liked else DOWN, "-" if liked else "--"
-    ax.annotate("", (end, row), (0, row), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2.5, "ls": line})
+    arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 2.5, "linestyle": line}
+    ax.annotate("", (end, row), (0, row), arrowprops=arrow)
     note = f"{r:+.1f}" if r == end else f"{r:.0f}, off the chart"
     ax.text(end + 0.15 if liked else end, row - (0 if liked else 0.3), note, va="center", fontsize=10)
 ax.set(xlim=(-7.4, 3), ylim=(7.6, -0.9), xlabel="log-ratio to the frozen reference (nats)")

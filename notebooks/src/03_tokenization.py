@@ -127,9 +127,11 @@ def chunks(text):
 print(chunks("It is blue. Happy to help!"))
 
 # %% [markdown]
-# Now the whole training loop: merge until there are `vocab_size` different ids, the vocabulary. Ties go to the pair with the smaller ids, so that everybody learns the same
-# merges. The corpus is every sentence of the course's small world: 64 questions in their template, with 48
-# possible replies each.
+# Now the whole training loop: merge until there are `vocab_size` different ids, the vocabulary. Ties go to
+# the pair with the smaller ids, so that everybody learns the same merges.
+#
+# The corpus is every sentence of the course's small world: 64 questions in their template, with 48 possible
+# replies each.
 
 
 # %%
@@ -270,9 +272,7 @@ other.pre_tokenizer = pre_tokenizers.Sequence(
 )
 alphabet = pre_tokenizers.ByteLevel.alphabet()
 names = ["<pad>", "<bos>", "<eos>"]
-trainer = trainers.BpeTrainer(
-    vocab_size=512, special_tokens=names, initial_alphabet=alphabet, show_progress=False
-)
+trainer = trainers.BpeTrainer(vocab_size=512, special_tokens=names, initial_alphabet=alphabet, show_progress=False)
 other.train_from_iterator(corpus, trainer)
 theirs = [tuple(pair) for pair in json.loads(other.to_str())["model"]["merges"]]
 ours = [tuple(pair) for pair in json.loads(library.backend_tokenizer.to_str())["model"]["merges"]]
@@ -450,22 +450,21 @@ plt.show()
 
 # %%
 def show_boundary(prompt, completion):
-    separately = ids_of(prompt, tokenizer) + ids_of(completion, tokenizer)
-    together = ids_of(prompt + completion, tokenizer)
-    for name, ids in [("separately", separately), ("as one text", together)]:
+    alone, together = ids_of(prompt, tokenizer), ids_of(prompt + completion, tokenizer)
+    for name, ids in [("separately", alone + ids_of(completion, tokenizer)), ("as one text", together)]:
         print(f"{name:>12}:", [tokenizer.decode([i]) for i in ids][-6:])
-    return len(ids_of(prompt, tokenizer)), common_prefix(ids_of(prompt, tokenizer), together)
+    print(f"prompt alone: {len(alone)} tokens, shared with the whole: {common_prefix(alone, together)}\n")
 
 
-print(show_boundary("USER: Sky? ASSISTANT:", " It is blue."))
-print(show_boundary("USER: Sky? ASSISTANT: ", "It is blue."))
+show_boundary("USER: Sky? ASSISTANT:", " It is blue.")
+show_boundary("USER: Sky? ASSISTANT: ", "It is blue.")
 
 # %% [markdown]
 # The characters are the same in both calls. In the second, the parts give `' '`, `'I'`, `'t'`, the whole
 # gives `' It'`: a token that spans the boundary.
 #
-# The two numbers printed are the prompt's length in tokens and the common beginning. In the second call they
-# differ by one. Cut by length, and ` It` would count as prompt and never be scored.
+# Alone, the second prompt has 8 tokens, but it shares only 7 with the whole. Cut by length, and ` It` would
+# count as prompt and never be scored.
 #
 # | rule | when a token spans the boundary |
 # |---|---|
@@ -508,9 +507,7 @@ except ValueError as error:
 
 # %%
 feedback = datasets.Dataset.from_list(rows)
-tokenized = feedback.map(
-    tokenize_feedback, fn_kwargs={"tokenizer": tokenizer}, remove_columns=["prompt", "completion"]
-)
+tokenized = feedback.map(tokenize_feedback, fn_kwargs={"tokenizer": tokenizer}, remove_columns=["prompt", "completion"])
 print(tokenized.num_rows, "rows with", sorted(tokenized.column_names))
 by_package = [data.tokenize_feedback(row, tokenizer) for row in rows]
 print("same as the package:", list(tokenized) == by_package)

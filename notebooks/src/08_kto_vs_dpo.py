@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 08 · KTO against DPO
 #
-# Derive and write DPO, find out what each method can use, and compare the two on the same feedback with the same budget.
+# Derive and write DPO, see what feedback each method can use, and compare both with the same thumbs and budget.
 
 # %% [markdown]
 # **You will be able to**
@@ -206,8 +206,8 @@ ax.set(xlabel="margin (DPO) or r - z0 (KTO), nats", ylabel="gradient weight / be
 ax.set_title("DPO pushes hardest where it is most wrong, KTO does not")
 save_figure(
     fig, "08_who_gets_pushed",
-    alt="Gradient weight against distance in nats at beta 0.1. DPO's weight falls from 1 on the far wrong side to 0 on "
-    "the right side; KTO's is a bell with its top of 0.25 at the reference point, near zero beyond 50 nats on both sides.",
+    alt="Gradient weight against distance in nats at beta 0.1. DPO's weight falls from 1 on the far wrong side to 0 "
+    "on the right side; KTO's is a bell, 0.25 at the reference point and near zero beyond 50 nats on both sides.",
 )
 plt.show()
 
@@ -227,7 +227,8 @@ tokenizer = load_tokenizer()
 rows = collect_feedback(reference, trained_questions(), 50, seed=0)
 pairs, left_over = pair_up(rows, seed=0)
 up = sum(row["label"] for row in rows)
-print(f"{up} up, {len(rows) - up} down -> {len(pairs)} pairs = {2 * len(pairs)} thumbs used, {len(left_over)} left over")
+print(f"{up} up, {len(rows) - up} down")
+print(f"{len(pairs)} pairs = {2 * len(pairs)} thumbs used, {len(left_over)} left over")
 print(pairs[0])
 
 # %% [markdown]
@@ -281,8 +282,8 @@ ax.set(xlabel="thumbs (hatched: KTO can use them, DPO cannot)")
 ax.set_title("Pairs waste most of the thumbs")
 save_figure(
     fig, "08_usable_thumbs",
-    alt="Bars for four kinds of feedback. DPO can use under half of the thumbs as collected, and only a small share when "
-    "thumbs are unpaired or imbalanced; KTO can use all of them.",
+    alt="Bars for four kinds of feedback. DPO can use under half of the thumbs as collected, and only a small share "
+    "when thumbs are unpaired or imbalanced; KTO can use all of them.",
 )
 plt.show()
 
@@ -365,8 +366,8 @@ ax.grid(axis="y", visible=False)
 ax.set_title("KTO and DPO on the same thumbs, same budget")
 save_figure(
     fig, "08_kto_and_dpo",
-    alt="Thumbs-up rate on newly worded questions for four kinds of feedback, three seeds each. Round marks are KTO, square "
-    "marks DPO, and a dotted line is the reference model before training; the table above gives the numbers.",
+    alt="Thumbs-up rate on newly worded questions for four kinds of feedback, three seeds each. Round marks are KTO, "
+    "square marks DPO, and a dotted line is the reference model before training; the table above has the numbers.",
 )
 plt.show()
 
@@ -406,8 +407,8 @@ ax.set(xlabel="step", ylabel="beta * log-ratio (nats times beta)", xlim=(0, 80))
 ax.set_title("The margin looks healthy while the chosen replies die")
 save_figure(
     fig, "08_displacement",
-    alt="DPO at learning rate 1e-3 over 60 steps: the margin climbs, but the rewards of chosen and of rejected replies both "
-    "fall below zero, the rejected ones further.",
+    alt="DPO at learning rate 1e-3 over 60 steps: the margin climbs, but the rewards of chosen and of rejected replies "
+    "both fall below zero, the rejected ones further.",
 )
 plt.show()
 
@@ -439,7 +440,7 @@ plt.show()
 #
 # | feedback | where it arises | cost | trap |
 # |---|---|---|---|
-# | thumbs on live replies | every product with two buttons | almost none | few and unbalanced; the angry click more |
+# | thumbs on live replies | every product with two buttons | almost none | few and unbalanced |
 # | accepted or deleted suggestions | code and text assistants | none, it is a log | silence is not a thumb |
 # | pairs, side by side | paid annotation, arenas | two replies and a careful reader | position and length bias |
 # | star ratings | reviews, surveys | small | a threshold must be chosen; users' scales differ |
