@@ -53,9 +53,7 @@ def check_row(row: Mapping) -> None:
     if "label" not in row:
         raise KeyError(f"the row has no field 'label'; it has {sorted(row)}")
     if not isinstance(row["label"], bool):
-        raise TypeError(
-            f"label is {row['label']!r} ({type(row['label']).__name__}); it must be True or False"
-        )
+        raise TypeError(f"label is {row['label']!r} ({type(row['label']).__name__}); it must be True or False")
 
 
 def _common_prefix(a: list[int], b: list[int]) -> int:

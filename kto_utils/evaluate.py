@@ -75,9 +75,7 @@ def _log_rest(logps: torch.Tensor) -> torch.Tensor:
     return torch.log(-torch.expm1(listed))
 
 
-def rates(
-    model: torch.nn.Module, questions: Sequence[Question] | None = None, tokenizer=None
-) -> dict[str, float]:
+def rates(model: torch.nn.Module, questions: Sequence[Question] | None = None, tokenizer=None) -> dict[str, float]:
     """Exact shares of the model's replies, averaged over questions.
 
     Args:
@@ -105,9 +103,7 @@ def rates(
     }
 
 
-def thumbs_up_rate(
-    model: torch.nn.Module, questions: Sequence[Question] | None = None, tokenizer=None
-) -> float:
+def thumbs_up_rate(model: torch.nn.Module, questions: Sequence[Question] | None = None, tokenizer=None) -> float:
     """The exact probability of a thumbs up, averaged over questions (default: the trained ones)."""
     return rates(model, questions, tokenizer)["thumbs_up"]
 
@@ -248,12 +244,10 @@ def least_kl(reference_rates: Sequence[float], target: float) -> float:
         ValueError: rates outside (0, 1), a target outside the range.
     """
     p = torch.as_tensor(reference_rates, dtype=torch.float64)
-    if p.numel() == 0 or bool(((p <= 0) | (p >= 1)).any()):
+    if p.numel() == 0 or not bool(((p > 0) & (p < 1)).all()):
         raise ValueError("reference_rates must lie strictly between 0 and 1, at least one of them")
     if not float(p.mean()) - 1e-12 <= target <= 1.0:
-        raise ValueError(
-            f"target is {target}; it must lie between the reference's mean {float(p.mean()):.4f} and 1"
-        )
+        raise ValueError(f"target is {target}; it must lie between the reference's mean {float(p.mean()):.4f} and 1")
     if target == 1.0:
         return float(-p.log().mean())
     logit = p.log() - (1 - p).log()
@@ -268,9 +262,7 @@ def least_kl(reference_rates: Sequence[float], target: float) -> float:
     return float((high * torch.sigmoid(logit + high) - log_normaliser).mean().clamp(min=0.0))
 
 
-def question_rates(
-    model: torch.nn.Module, questions: Sequence[Question] | None = None, tokenizer=None
-) -> list[float]:
+def question_rates(model: torch.nn.Module, questions: Sequence[Question] | None = None, tokenizer=None) -> list[float]:
     """The exact thumbs-up rate on each question (default: the trained ones), for `least_kl`."""
     questions = trained_questions() if questions is None else questions
     probabilities = reply_logps(model, questions, tokenizer).exp()
@@ -312,9 +304,7 @@ def collect_feedback(
             "completion": text,
             "label": judge(question, text, rng=rng, **judge_options),
         }
-        for question, texts in zip(
-            questions, sample_replies(model, questions, n, seed, tokenizer), strict=True
-        )
+        for question, texts in zip(questions, sample_replies(model, questions, n, seed, tokenizer), strict=True)
         for text in texts
         if text.strip()
     ]

@@ -1,4 +1,4 @@
-"""Log-probabilities of completions: which logit predicts which token, what is summed. Derived in lesson 05."""
+"""Log-probabilities of completions: which logit predicts which token, what is summed. From lesson 05."""
 
 from collections.abc import Mapping
 
@@ -30,9 +30,7 @@ def get_probs(logits: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor) ->
             f"{tuple(mask.shape)}; expected (B, T, V), (B, T), (B, T)"
         )
     if labels.shape[1] < 2:
-        raise ValueError(
-            f"T is {labels.shape[1]}; a predicted token needs one before it, so T must be at least 2"
-        )
+        raise ValueError(f"T is {labels.shape[1]}; a predicted token needs one before it, so T must be at least 2")
     if not logits.is_floating_point():
         raise TypeError(f"logits are {logits.dtype}; they must be a floating type")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
@@ -44,8 +42,7 @@ def get_probs(logits: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor) ->
         low, high = targets[scored].min(), targets[scored].max()
         if low < 0 or high >= logits.shape[-1]:
             raise ValueError(
-                f"completion tokens have ids {int(low)} to {int(high)}; logits know 0 to "
-                f"{logits.shape[-1] - 1}"
+                f"completion tokens have ids {int(low)} to {int(high)}; logits know 0 to {logits.shape[-1] - 1}"
             )
     # Unscored positions may hold anything (-100, -inf, NaN): they are replaced before the computation, since
     # a value masked only afterwards still sends NaN back through the gradient.
@@ -62,9 +59,7 @@ def get_probs(logits: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor) ->
     return logps
 
 
-def sequence_logps(
-    model: torch.nn.Module, batch: Mapping[str, torch.Tensor], prefix: str = ""
-) -> torch.Tensor:
+def sequence_logps(model: torch.nn.Module, batch: Mapping[str, torch.Tensor], prefix: str = "") -> torch.Tensor:
     """log pi(completion | prompt): the sum over completion tokens, EOS included, no length normalisation.
 
     Args:

@@ -134,9 +134,7 @@ def reference_of(policy: torch.nn.Module) -> torch.nn.Module:
 
     Lesson 02 shows what goes wrong when the reference is a second random model instead.
     """
-    reference = copy.deepcopy(policy)
-    reference.zero_grad(set_to_none=True)
-    return reference.requires_grad_(False).eval()
+    return copy.deepcopy(policy).requires_grad_(False).eval()
 
 
 def load_model(folder: Path | str) -> LlamaForCausalLM:

@@ -120,9 +120,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> BPETokenizer:
         raise TypeError("texts is one string; pass a list of strings, e.g. [text]")
     smallest = len(SPECIAL_TOKENS) + N_BYTES
     if vocab_size < smallest:
-        raise ValueError(
-            f"vocab_size is {vocab_size}; at least {smallest} are needed (3 special tokens, 256 bytes)"
-        )
+        raise ValueError(f"vocab_size is {vocab_size}; at least {smallest} are needed (3 special tokens, 256 bytes)")
     counted = Counter()
     for text in texts:
         if not isinstance(text, str):
@@ -167,9 +165,7 @@ def to_fast_tokenizer(bpe: BPETokenizer):
     library.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, BOS_ID)]
     )
-    library.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
-    )
+    library.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     return PreTrainedTokenizerFast(
         tokenizer_object=library,
         pad_token=PAD,

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import os
-import pickle
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,9 +27,7 @@ class Batches:
 
     def __init__(self, n_rows: int, batch_size: int, seed: int):
         if not 1 <= batch_size <= n_rows:
-            raise ValueError(
-                f"batch_size is {batch_size} and there are {n_rows} rows; it must be between 1 and that"
-            )
+            raise ValueError(f"batch_size is {batch_size} and there are {n_rows} rows; it must be between 1 and that")
         self.n_rows, self.batch_size = n_rows, batch_size
         self.generator = torch.Generator().manual_seed(seed)
         self.waiting: list[int] = []
@@ -66,14 +63,12 @@ def load_checkpoint(path: Path | str, fingerprint: str) -> dict:
     """
     try:
         state = torch.load(path, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(
-            f"{path} is no checkpoint of this course; delete it or choose another name"
-        ) from error
+    except OSError:
+        raise
+    except Exception as error:  # a broken file fails in many ways, KeyError and EOFError among them
+        raise ValueError(f"{path} is no checkpoint that can be read; delete it or rename it") from error
     if not isinstance(state, dict) or state.get("fingerprint") != fingerprint:
-        raise ValueError(
-            f"{path} was written by a run with other rows, settings or models; delete it or rename it"
-        )
+        raise ValueError(f"{path} was written by a run with other rows, settings or models; delete it or rename it")
     return state
 
 
@@ -145,7 +140,7 @@ def _train(
         row = {"step": step + 1, "loss": float(loss.detach())} | metrics | {"grad_norm": float(gradient_norm)}
         history.append(row | {"learning_rate": rate})
         if log_every and (step + 1) % log_every == 0:
-            shown = "  ".join(f"{name} {number:.4f}" for name, number in row.items() if name != "step")
+            shown = "  ".join(f"{name} {row[name]:.3f}" for name in row if name not in ("step", "margin"))
             print(f"step {step + 1:4d}  {shown}")
         if checkpoint is not None and (step + 1) % checkpoint_every == 0:
             save_checkpoint(
@@ -189,9 +184,7 @@ def check_reference(policy: torch.nn.Module, reference: torch.nn.Module) -> None
                 "every log-ratio stay 0. Use model.reference_of(policy), a deep copy"
             )
         if parameter.requires_grad:
-            raise ValueError(
-                f"the reference's {name} still requires a gradient; use model.reference_of(policy)"
-            )
+            raise ValueError(f"the reference's {name} still requires a gradient; use model.reference_of(policy)")
 
 
 def train_sft(
@@ -230,9 +223,7 @@ def train_sft(
 
     def loss_and_metrics(numbers: list[int]) -> tuple[torch.Tensor, dict[str, float]]:
         batch = pad_rows([examples[i] for i in numbers], tokenizer.pad_token_id)
-        logits = model(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
-        ).logits
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
         logps = get_probs(logits, batch["input_ids"], batch["label_mask"])
         return -logps.sum() / batch["label_mask"].sum(), {}
 
@@ -240,9 +231,7 @@ def train_sft(
         "method": "sft", "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
         "schedule": _schedule(schedule), "max_grad_norm": max_grad_norm, "seed": seed,
     }  # fmt: skip
-    return _train(
-        model, None, rows, loss_and_metrics, settings, checkpoint, checkpoint_every, log_every, "SFT"
-    )
+    return _train(model, None, rows, loss_and_metrics, settings, checkpoint, checkpoint_every, log_every, "SFT")
 
 
 def train_kto(
@@ -299,12 +288,8 @@ def train_kto(
         policy_logps = sequence_logps(policy, batch)
         with torch.no_grad():
             reference_logps = sequence_logps(reference, batch)
-            z0 = reference_point(
-                sequence_logps(policy, batch, "kl_"), sequence_logps(reference, batch, "kl_")
-            )
-        losses = kto_loss(
-            policy_logps, reference_logps, batch["label"], z0, beta, desirable_weight, undesirable_weight
-        )
+            z0 = reference_point(sequence_logps(policy, batch, "kl_"), sequence_logps(reference, batch, "kl_"))
+        losses = kto_loss(policy_logps, reference_logps, batch["label"], z0, beta, desirable_weight, undesirable_weight)
         return losses.mean(), kto_metrics(policy_logps.detach() - reference_logps, batch["label"], z0, beta)
 
     settings = {
@@ -313,14 +298,10 @@ def train_kto(
         "desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight,
         "schedule": _schedule(schedule), "max_grad_norm": max_grad_norm, "seed": seed,
     }  # fmt: skip
-    return _train(
-        policy, reference, rows, loss_and_metrics, settings, checkpoint, checkpoint_every, log_every, "KTO"
-    )
+    return _train(policy, reference, rows, loss_and_metrics, settings, checkpoint, checkpoint_every, log_every, "KTO")
 
 
-def kto_metrics(
-    logratio: torch.Tensor, label: torch.Tensor, z0: torch.Tensor, beta: float
-) -> dict[str, float]:
+def kto_metrics(logratio: torch.Tensor, label: torch.Tensor, z0: torch.Tensor, beta: float) -> dict[str, float]:
     """What to watch in a KTO run: kl, the two mean rewards (beta * r), their margin, the saturated share.
 
     A side without rows in this batch has mean NaN. Lesson 07 reads these numbers.
@@ -404,9 +385,7 @@ def train_dpo(
         "beta": beta,
         "schedule": _schedule(schedule), "max_grad_norm": max_grad_norm, "seed": seed,
     }  # fmt: skip
-    return _train(
-        policy, reference, pairs, loss_and_metrics, settings, checkpoint, checkpoint_every, log_every, "DPO"
-    )
+    return _train(policy, reference, pairs, loss_and_metrics, settings, checkpoint, checkpoint_every, log_every, "DPO")
 
 
 def _schedule(name: str) -> str:

@@ -175,9 +175,7 @@ def judge(
     thumb = found is not None and bool(TASTES[taste](found.polite, found.right))
     if noise > 0.0:
         if rng is None:
-            raise ValueError(
-                "noise needs rng, a random.Random with a seed, so that the thumbs can be repeated"
-            )
+            raise ValueError("noise needs rng, a random.Random with a seed, so that the thumbs can be repeated")
         thumb ^= rng.random() < noise
     return thumb
 

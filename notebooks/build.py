@@ -13,6 +13,7 @@ figures/README.md.
 import argparse
 import hashlib
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -25,6 +26,8 @@ ROOT = NOTEBOOKS.parent
 SOURCES = NOTEBOOKS / "src"
 TIMINGS = NOTEBOOKS / "timings.json"
 sys.path.insert(0, str(ROOT))
+# Kernels find the package too, also when this script is called without course.py.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 WORDS_A_MINUTE = 130  # a technical text, read with attention
 SECONDS_A_CODE_LINE = 5
@@ -140,7 +143,10 @@ def course_map(timings: dict[str, int]) -> str:
     rows = ["| lesson | what you do there | minutes | seconds to run |", "|---|---|---|---|"]
     for source in source_paths():
         cells = read_source(source, timings.get(source.stem)).cells
-        title, promise = (line.strip("# *") for line in cells[0].source.strip().splitlines() if line.strip())
+        lines = [line.strip("# *") for line in cells[0].source.splitlines() if line.strip()]
+        if len(lines) != 2:
+            raise ValueError(f"{source.name}: the first cell has {len(lines)} lines; it must be a title and one promise")
+        title, promise = lines
         rows.append(
             f"| [{title}](notebooks/{source.stem}.ipynb) | {promise} | {reading_minutes(cells)} | "
             f"{timings.get(source.stem, '?')} |"

@@ -42,9 +42,7 @@ def bytes_of():
 
 @pytest.fixture(scope="module")
 def lesson():
-    return definitions(
-        "03_tokenization", "ids_of", "common_prefix", "tokenize_feedback", "unpair", "scored_ids"
-    )
+    return definitions("03_tokenization", "ids_of", "common_prefix", "tokenize_feedback", "unpair", "scored_ids")
 
 
 def scored(example):
@@ -341,9 +339,7 @@ def test_no_pairs_give_no_rows():
 # Thumbs to pairs
 
 
-LABELLED = st.lists(
-    st.tuples(st.sampled_from("pqr"), st.sampled_from([" a", " b", " c"]), st.booleans()), max_size=20
-)
+LABELLED = st.lists(st.tuples(st.sampled_from("pqr"), st.sampled_from([" a", " b", " c"]), st.booleans()), max_size=20)
 
 
 @given(LABELLED, st.integers(0, 9))
@@ -357,9 +353,7 @@ def test_pairing_up_uses_every_row_once(texts, seed):
     downs = Counter(row["prompt"] for row in rows if not row["label"])
     assert Counter(pair["prompt"] for pair in pairs) == ups & downs
     # What is left over on one prompt has one label only, or it would be a pair.
-    assert len({(row["prompt"], row["label"]) for row in left_over}) == len(
-        {row["prompt"] for row in left_over}
-    )
+    assert len({(row["prompt"], row["label"]) for row in left_over}) == len({row["prompt"] for row in left_over})
     assert (pairs, left_over) == pair_up(rows, seed)
 
 
@@ -384,6 +378,21 @@ def test_the_seed_decides_which_up_meets_which_down():
     rows = [{"prompt": "p", "completion": f" {n}", "label": n % 2 == 0} for n in range(20)]
     meetings = {as_text for seed in range(5) for as_text in [json.dumps(pair_up(rows, seed)[0])]}
     assert len(meetings) == 5
+
+
+def test_the_pairs_are_shuffled_and_not_grouped_by_prompt():
+    rows = [{"prompt": str(n // 8), "completion": f" {n}", "label": n % 2 == 0} for n in range(80)]
+    prompts = [pair["prompt"] for pair in pair_up(rows, seed=0)[0]]
+    assert len(prompts) == 40
+    assert prompts != sorted(prompts)
+
+
+@pytest.mark.parametrize("plenty", [True, False])
+def test_the_seed_decides_which_rows_find_a_partner(plenty):
+    rows = [{"prompt": "p", "completion": f" {n}", "label": plenty} for n in range(30)]
+    rows.append({"prompt": "p", "completion": " alone", "label": not plenty})
+    used = {pair_up(rows, seed)[0][0]["chosen" if plenty else "rejected"] for seed in range(5)}
+    assert len(used) > 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Exact rates and KL by enumeration, sampling that agrees with them, and the least KL for a rate."""
 
+import itertools
 import math
 from collections import Counter
 
@@ -39,17 +40,13 @@ def feedback(reference):
 @pytest.fixture(scope="module")
 def polished():
     """A policy that stays on the list: fine-tuned on liked replies to the three questions."""
-    liked = [reply for question in QUESTIONS for reply in world.replies(question) if reply.thumbs_up]
     rows = [
         {"prompt": question.prompt, "completion": reply.text}
         for question in QUESTIONS
-        for reply in liked
-        if reply in world.replies(question) and reply.right and reply.answer == question.answer
+        for reply in world.replies(question)
+        if reply.thumbs_up
     ]
-    policy, _ = train.train_sft(
-        load_reference_model(), rows, TOKENIZER, steps=25, batch_size=9, learning_rate=1e-3
-    )
-    return policy
+    return train.train_sft(load_reference_model(), rows, TOKENIZER, steps=30, batch_size=9)[0]
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +191,7 @@ def test_exact_kl_is_positive_and_at_least_the_least_for_its_rates(reference, st
 def test_where_nearly_all_mass_is_listed_sampled_and_exact_kl_agree(reference, polished):
     assert evaluate.rates(polished, QUESTIONS)["listed"] > 0.99
     exact = evaluate.exact_kl(polished, reference, QUESTIONS)
-    mean, error = evaluate.sampled_kl(polished, reference, QUESTIONS, n=250, seed=0)
+    mean, error = evaluate.sampled_kl(polished, reference, QUESTIONS, n=150, seed=0)
     assert 0 < error < 0.1
     assert abs(mean - exact) < 4 * error
     assert exact > 1
@@ -208,8 +205,8 @@ def test_a_collapsed_policy_shows_in_the_bound_and_more_so_in_the_sampled_kl(ref
     assert mean - 4 * error > bound
 
 
-def test_the_standard_error_falls_with_the_root_of_the_number_of_samples(reference, polished):
-    errors = [evaluate.sampled_kl(polished, reference, QUESTIONS, n=n, seed=1)[1] for n in (25, 400)]
+def test_the_standard_error_falls_with_the_root_of_the_number_of_samples(reference, stranger):
+    errors = [evaluate.sampled_kl(reference, stranger, QUESTIONS[:1], n=n, seed=1)[1] for n in (20, 320)]
     assert 2.5 < errors[0] / errors[1] < 6
 
 
@@ -222,7 +219,7 @@ def test_one_sample_gives_no_standard_error(reference):
 
 
 def test_sampled_replies_come_as_often_as_their_exact_probabilities_say(reference):
-    question, n = QUESTIONS[1], 1500
+    question, n = QUESTIONS[1], 1000
     exact = evaluate.reply_logps(reference, [question]).exp()[0].tolist()
     counts = Counter(evaluate.sample(reference, question, n, seed=3))
     for reply, p in zip(world.replies(question), exact, strict=True):
@@ -312,7 +309,7 @@ def test_least_kl_grows_with_the_rate_from_0_to_the_price_of_perfection(rates, p
     targets = sorted({min(1.0, mean + part * (1 - mean)) for part in parts} | {1.0})
     costs = [evaluate.least_kl(rates, target) for target in targets]
     assert evaluate.least_kl(rates, mean) == pytest.approx(0.0, abs=1e-9)
-    assert all(a <= b + 1e-9 for a, b in zip(costs, costs[1:], strict=False))
+    assert all(a <= b + 1e-9 for a, b in itertools.pairwise(costs))
     assert costs[-1] == pytest.approx(sum(-math.log(p) for p in rates) / len(rates), abs=1e-12)
 
 

@@ -88,9 +88,7 @@ def test_two_replies_in_a_language_of_four_words_by_hand():
         [[[1, 1, 6, 2], [1, 1, 2, 16], [5, 2, 2, 1]], [[1, 1, 6, 2], [5, 2, 2, 1], [5, 2, 2, 1]]],
         dtype=torch.float64,
     )
-    logps = get_probs(
-        weights.log(), torch.tensor([[1, 2, 3], [1, 3, 0]]), torch.tensor([[0, 1, 1], [0, 1, 0]])
-    )
+    logps = get_probs(weights.log(), torch.tensor([[1, 2, 3], [1, 3, 0]]), torch.tensor([[0, 1, 1], [0, 1, 0]]))
     expected = torch.tensor([[math.log(0.6), math.log(0.8)], [math.log(0.2), 0.0]], dtype=torch.float64)
     assert torch.allclose(logps, expected, atol=1e-14)
 
@@ -135,17 +133,13 @@ def test_sum_equals_the_library_loss_times_its_tokens(model, batch):
 def test_probabilities_of_all_continuations_add_up_to_one(length):
     """Holds for the sum of logs only: a mean, a missing shift or a missing token breaks it."""
     n_words = 4
-    model = to_float64(
-        tiny_llama(n_words, hidden_size=16, intermediate_size=16, num_layers=1, dtype=torch.float64)
-    )
+    model = to_float64(tiny_llama(n_words, hidden_size=16, intermediate_size=16, num_layers=1, dtype=torch.float64))
     ends = torch.tensor(list(itertools.product(range(n_words), repeat=length)))
     ids = torch.cat((torch.tensor([[1, 3]]).expand(len(ends), 2), ends), dim=1)
     mask = (torch.arange(ids.shape[1]) >= 2).expand_as(ids)
     with torch.no_grad():
         model.lm_head.weight.mul_(50)  # far from uniform
-        logps = sequence_logps(
-            model, {"input_ids": ids, "attention_mask": torch.ones_like(ids), "label_mask": mask}
-        )
+        logps = sequence_logps(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids), "label_mask": mask})
     assert logps.std() > 0.1
     assert float(logps.exp().sum()) == pytest.approx(1.0, abs=1e-12)
 
@@ -178,7 +172,9 @@ def test_outside_the_completion_is_exactly_zero_and_nothing_is_changed_in_place(
     before = [tensor.clone() for tensor in case]
     logps = get_probs(logits, labels, mask)
     assert logps.shape == (labels.shape[0], labels.shape[1] - 1)
-    assert (logps[mask[:, 1:] == 0] == 0.0).all()
+    outside = logps[mask[:, 1:] == 0]
+    assert (outside == 0.0).all()
+    assert not outside.signbit().any()  # -0.0 comes from multiplying, and would be printed
     assert (logps <= 0.0).all()
     assert all(torch.equal(old, new) for old, new in zip(before, case, strict=True))
 
@@ -234,6 +230,17 @@ def test_more_padding_changes_neither_log_probabilities_nor_gradients(tokenizer,
     assert torch.allclose(results[0][0], results[1][0], atol=1e-10)
     for plain, padded in zip(results[0][1], results[1][1], strict=True):
         assert torch.allclose(plain, padded, atol=1e-9)
+
+
+def test_padding_on_the_left_gives_the_same_numbers(model, tokenizer, examples):
+    """Only the attention mask keeps a reply from reading padding that stands before it."""
+    right = pad_rows(examples[:4], tokenizer.pad_token_id)
+    left = {field: tensor.clone() for field, tensor in right.items()}
+    for row, n_padding in enumerate((right["attention_mask"] == 0).sum(-1).tolist()):
+        for tensor in left.values():
+            tensor[row] = tensor[row].roll(n_padding)
+    assert not torch.equal(left["input_ids"], right["input_ids"])
+    assert torch.allclose(sequence_logps(model, left), sequence_logps(model, right), atol=1e-10)
 
 
 def test_a_tokenizer_that_pads_with_eos_gives_the_same_numbers(model, tokenizer, batch):
@@ -443,9 +450,7 @@ def test_only_minus_infinity_in_the_completion_is_refused():
 
 def test_a_batch_without_the_fields_is_refused_by_name(model, batch):
     plain = {field: batch[field] for field in FIELDS}
-    with pytest.raises(
-        KeyError, match=r"the batch has no kl_input_ids, kl_attention_mask, kl_label_mask; it has"
-    ):
+    with pytest.raises(KeyError, match=r"the batch has no kl_input_ids, kl_attention_mask, kl_label_mask; it has"):
         sequence_logps(model, plain, "kl_")
     del plain["label_mask"]
     with pytest.raises(KeyError, match=r"the batch has no label_mask"):

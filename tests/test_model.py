@@ -42,6 +42,15 @@ def build(shape, **options):
     return tiny_llama(vocab, hidden, inner, num_layers=layers, num_heads=heads, **options)
 
 
+def shake(model):
+    """Gives every parameter a new random value, the norms' ones and the padding row included."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.5)
+    return model
+
+
 def draw_ids(vocab, length, seed):
     return torch.randint(0, vocab, (length,), generator=torch.Generator().manual_seed(seed))
 
@@ -163,11 +172,8 @@ def test_the_rebuilt_forward_pass_is_the_unmodified_librarys(shape, seed, length
 
 def test_the_rebuilt_forward_pass_agrees_when_no_weight_is_at_its_start():
     """Norm weights of 1 would hide a forgotten one; large weights make attention uneven."""
-    shape, generator = SHAPES[1], torch.Generator().manual_seed(1)
-    model = to_float64(build(shape))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.5)
+    shape = SHAPES[1]
+    model = to_float64(shake(build(shape)))
     ids = draw_ids(shape[0], 30, 2)
     rebuilt = lesson_logits(model, ids, shape)
     assert rebuilt.std() > 0.5
@@ -267,7 +273,7 @@ def test_double_alone_and_either_part_alone_leave_float32_noise():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_to_float64_works_in_place_and_keeps_names_values_and_mode(training):
-    model = build(SHAPES[1]).train(training)
+    model = shake(build(SHAPES[1])).train(training)
     before = copy.deepcopy(model.state_dict())
     assert to_float64(model) is model
     after = model.state_dict()
@@ -399,7 +405,7 @@ def test_every_load_gives_a_new_model(shipped):
 
 
 def test_a_float64_model_comes_back_bit_for_bit(tmp_path):
-    model = to_float64(build(SHAPES[1], dtype=torch.float64))
+    model = to_float64(shake(build(SHAPES[1], dtype=torch.float64)))
     model.save_pretrained(tmp_path)
     back = load_model(tmp_path)
     for name, tensor in model.state_dict().items():

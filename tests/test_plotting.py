@@ -1,6 +1,7 @@
 """kto_utils/plotting.py: figures look alike, are published by one function, and never without alt text."""
 
 import ast
+import itertools
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -101,7 +102,7 @@ def test_the_style_gives_each_of_seven_curves_its_own_colour():
     use_course_style()
     cycle = list(plt.rcParams["axes.prop_cycle"])
     assert len({style["color"] for style in cycle}) == len(cycle) == 7
-    for one, other in zip(cycle[:4], cycle[1:5], strict=True):
+    for one, other in itertools.pairwise(cycle):
         assert one["linestyle"] != other["linestyle"]
     assert plt.rcParams["axes.grid"]
     assert plt.rcParams["figure.constrained_layout.use"]

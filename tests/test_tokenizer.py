@@ -245,9 +245,7 @@ def test_no_merge_reaches_across_a_cut(by_hand):
 
 
 def test_training_takes_any_iterable():
-    assert (
-        train_bpe(iter(["moo", "moo"]), SMALLEST + 1).merges == train_bpe(["moo", "moo"], SMALLEST + 1).merges
-    )
+    assert train_bpe(iter(["moo", "moo"]), SMALLEST + 1).merges == train_bpe(["moo", "moo"], SMALLEST + 1).merges
 
 
 def test_training_refuses_one_string():
@@ -276,11 +274,7 @@ def test_the_shipped_file_is_what_the_recipe_writes(tmp_path):
 
 
 def test_special_tokens_have_their_ids_and_bos_comes_first(shipped):
-    assert (
-        (shipped.pad_token_id, shipped.bos_token_id, shipped.eos_token_id)
-        == (PAD_ID, BOS_ID, EOS_ID)
-        == (0, 1, 2)
-    )
+    assert (shipped.pad_token_id, shipped.bos_token_id, shipped.eos_token_id) == (PAD_ID, BOS_ID, EOS_ID) == (0, 1, 2)
     assert len(shipped) == recipes.VOCAB_SIZE
     plain = library_ids(shipped, "It is blue.")
     assert shipped.encode("It is blue.") == [BOS_ID, *plain]
@@ -337,9 +331,7 @@ def test_the_lesson_computes_the_same_as_the_package(lesson, by_hand, data):
 @given(corpora())
 def test_the_lesson_learns_the_same_merges(lesson, corpus):
     texts, vocab_size, _ = corpus
-    assert list(lesson["train_bpe"](texts, vocab_size).items()) == list(
-        train_bpe(texts, vocab_size).merges.items()
-    )
+    assert list(lesson["train_bpe"](texts, vocab_size).items()) == list(train_bpe(texts, vocab_size).merges.items())
 
 
 def test_the_lesson_learns_the_shipped_merges(lesson, by_hand):

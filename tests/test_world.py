@@ -76,7 +76,9 @@ def test_every_listed_reply_is_found_again_with_or_without_blanks_around_it():
             assert world.find_reply(question, text) == reply
 
 
-@pytest.mark.parametrize("text", ["", "blue", " It is blue.", " It is purple. Happy to help!", " it is blue. happy to help!"])
+@pytest.mark.parametrize(
+    "text", ["", "blue", " It is blue.", " It is purple. Happy to help!", " it is blue. happy to help!"]
+)
 def test_any_other_text_is_no_reply_and_is_not_liked(text):
     assert world.find_reply(QUESTIONS[0], text) is None
     assert not any(world.judge(QUESTIONS[0], text, taste=taste) for taste in world.TASTES)
@@ -119,9 +121,7 @@ def test_noise_1_flips_every_thumb_and_noise_0_none(seed, number):
 def test_noise_flips_the_share_it_promises_on_either_side():
     question, rng = QUESTIONS[0], random.Random(0)
     for reply in (world.replies(question)[0], world.replies(question)[-1]):
-        flips = sum(
-            world.judge(question, reply.text, noise=0.2, rng=rng) != reply.thumbs_up for _ in range(4000)
-        )
+        flips = sum(world.judge(question, reply.text, noise=0.2, rng=rng) != reply.thumbs_up for _ in range(4000))
         assert abs(flips / 4000 - 0.2) < 4 * (0.2 * 0.8 / 4000) ** 0.5
 
 

@@ -20,8 +20,7 @@
 #
 # 1. What share of its replies to these 24 questions earns a thumbs up afterwards?
 # 2. And its replies to 8 questions that nobody ever clicked on?
-
-# %% [markdown]
+#
 # New to notebooks? Click on the grey cell below and press **Shift+Enter**: it runs, its output appears
 # under it, and the next cell is selected. Go on like this to the end.
 
@@ -72,13 +71,12 @@ plt.show()
 tokenizer = load_tokenizer()
 policy = load_reference_model()
 reference = reference_of(policy)
-print(f"{sum(p.numel() for p in policy.parameters()):,} numbers to train")
+print(f"The model holds {sum(p.numel() for p in policy.parameters()):,} numbers.")
 
-# %%
 question = world.trained_questions()[0]
 replies = evaluate.sample(policy, question, n=8, seed=1)
 
-print(question.text)
+print(f"You ask: {question.text}")
 for number, reply in enumerate(replies):
     print(f"{number}  {reply}")
 
@@ -118,13 +116,11 @@ for key, value in feedback[0].items():
 # %% [markdown]
 # That is all the data KTO gets: a prompt, a completion (the reply), a label (the thumb). No second reply to
 # compare with, no score, no corrected answer.
-
-# %% [markdown]
+#
 # ## 4. How good is it now?
 #
-# To each question the model gives one of 48 known replies, nearly always. So nothing needs to be estimated:
-# we ask for the probability of each and add up those that the judge likes. The clicks are an independent
-# check.
+# To each question the model nearly always gives one of 48 known replies. So nothing needs to be estimated:
+# add up the probabilities of those that the judge likes. The clicks are an independent check.
 
 # %%
 def show(report):
@@ -138,34 +134,26 @@ def show(report):
 before = evaluate.report(policy)
 show(before)
 
-# %%
 exact = before[0]["thumbs_up"]
 clicked = sum(row["label"] for row in clicks) / len(clicks)
 standard_error = (exact * (1 - exact) / len(clicks)) ** 0.5
-print(f"exact {exact:.3f}, counted from {len(clicks)} clicks {clicked:.3f} +- {standard_error:.3f}")
+print(f"\nexact {exact:.3f}, counted from {len(clicks)} clicks {clicked:.3f} +- {standard_error:.3f}")
 assert abs(exact - clicked) < 3 * standard_error
 
 # %% [markdown]
 # The two agree: about one reply in four is liked. *New wording* asks the 24 questions in other words.
 # *Untouched facts* are 8 questions that get no clicks.
-
-# %% [markdown]
+#
 # ## 5. Train
 #
-# Thumbs up are rare here: without help they would be drowned out. So each of them gets a larger weight. We
-# balance the two kinds and lean a little towards the liked one, by 4/3, the upper end of the range in the
-# KTO paper (v1, Eq. 8).
+# Thumbs up are rare, so each gets a larger weight. We balance the two kinds and lean a little towards the
+# liked one, by 4/3, the upper end of the range in the KTO paper (v1, Eq. 8). Then 120 small steps, each on
+# 16 of the clicks. It takes a few seconds.
 
 # %%
 n_up = sum(row["label"] for row in feedback)
 up_weight, down_weight = balanced_weights(n_up, len(feedback) - n_up, ratio=4 / 3)
 print(f"{n_up} up with weight {up_weight:.2f}, {len(feedback) - n_up} down with weight {down_weight:.2f}")
-
-# %% [markdown]
-# Now 120 small steps, each on 16 of the clicks. This takes a few seconds. (Why the measured $z_0$ is often
-# zero although the policy moves: lesson [06](06_kto_loss.ipynb).)
-
-# %%
 policy, history = train.train_kto(
     policy, reference, feedback, tokenizer, steps=120, batch_size=16, learning_rate=5e-4, beta=0.1,
     desirable_weight=up_weight, undesirable_weight=down_weight, seed=0,
@@ -176,7 +164,8 @@ print(f"{len(history)} steps done; the measured z0 was above zero in {moved} of 
 # %% [markdown]
 # ## 6. Talk again
 #
-# The same question, the same random seed, another model.
+# The same question, the same random seed, another model. (The measured $z_0$ was mostly zero although the
+# policy moved: lesson [06](06_kto_loss.ipynb) shows why.)
 
 # %%
 for number, reply in enumerate(evaluate.sample(policy, question, n=8, seed=1)):
@@ -241,9 +230,9 @@ save_figure(fig, "00_before_after", alt=(
 plt.show()
 
 # %% [markdown]
-# From 0.234 to 0.928 on the clicked questions, and the same in new wording. On untouched facts 0.241 became
-# 0.597: the manners carried over, but no click said which answer is right there. That share rose only from
-# 0.480 to 0.597.
+# From 0.234 to 0.928 on the clicked questions, and nearly the same in new wording. On untouched facts 0.241
+# became 0.597. Manners carried over: polite rose from 0.494 to 0.886. But no click said which answer is
+# right there, and right rose only from 0.480 to 0.597.
 #
 # The last column grew too, from 0.015 to 0.057: a little of the model's speech now is something it never
 # said before. Lesson [07](07_train.ipynb) watches that closely.
@@ -251,7 +240,8 @@ plt.show()
 # %% [markdown]
 # ## 7. What goes wrong
 #
-# Leave out the weights, as the common libraries do by default, with 920 thumbs down against 288 up.
+# Leave out the weights: both 1.0, the default of TRL 1.16 and of the authors' code, with 920 thumbs down
+# against 288 up.
 
 # %%
 forgetful, record = train.train_kto(
@@ -261,13 +251,15 @@ forgetful, record = train.train_kto(
 rate = evaluate.thumbs_up_rate(forgetful)
 for reply in evaluate.sample(forgetful, question, n=3, seed=1):
     print(reply)
-print(f"loss {record[0]['loss']:.2f} -> {record[-1]['loss']:.2f}, thumbs-up rate {rate:.3f}")
-assert rate < 0.01
+losses = [step["loss"] for step in record]
+print(f"mean loss: first 10 steps {sum(losses[:10]) / 10:.2f}, last 10 steps {sum(losses[-10:]) / 10:.2f}")
+print(f"thumbs-up rate {rate:.3f}")
+assert rate < 0.01 and sum(losses[-10:]) < sum(losses[:10])
 
 # %% [markdown]
-# The loss fell nicely and the model is ruined. Pushing down is easy, and with so many thumbs down it won:
-# nearly every sensible reply became unlikely. So this course never trusts a loss alone. It looks at replies
-# and at the exact rate.
+# The loss fell and the model is ruined. With so many thumbs down, pushing down won: the replies that the
+# model used to give, good ones included, became unlikely. So this course never trusts a loss alone. It
+# looks at replies and at the exact rate.
 
 # %% [markdown]
 # ## 8. Your turn
@@ -291,7 +283,7 @@ assert rate < 0.01
 # </details>
 
 # %% [markdown]
-# ## Course map
+# ## The course
 #
 # | lesson | what you build there |
 # |---|---|
@@ -304,8 +296,7 @@ assert rate < 0.01
 # | [06 The KTO loss](06_kto_loss.ipynb) | the formula, its gradient, the two weights |
 # | [07 Training](07_train.ipynb) | the loop, what to watch, how good it can get |
 # | [08 KTO and DPO](08_kto_vs_dpo.ipynb) | both on the same clicks, and when to use which |
-
-# %% [markdown]
+#
 # **Three routes**
 #
 # - **Learn**: 00 to 08 in order. Each lesson adds one piece of the program that you have just run.
@@ -327,10 +318,10 @@ assert rate < 0.01
 #   ours.
 
 # %% [markdown]
-# **Your digits will be ours.** Models are usually trained in numbers of 32 or 16 bits. Rounding then
+# **Your digits should be ours.** Models are usually trained in numbers of 32 or 16 bits. Rounding then
 # depends on the processor, and training magnifies it step by step. The lessons compute in 64 bits
-# (`float64`), with every seed in sight, so what they print is the same on your machine. If a digit differs
-# and you changed nothing, tell us.
+# (`float64`), with every seed in sight. So they printed the same on every processor setting that we tried.
+# If a digit differs and you changed nothing, tell us.
 
 # %% [markdown]
 # ## Recap

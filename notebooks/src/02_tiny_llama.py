@@ -598,9 +598,7 @@ plt.show()
 
 # %%
 def reference_of(policy):
-    reference = copy.deepcopy(policy)
-    reference.zero_grad(set_to_none=True)
-    return reference.requires_grad_(False).eval()
+    return copy.deepcopy(policy).requires_grad_(False).eval()
 
 
 policy = load_reference_model()
@@ -611,9 +609,8 @@ print("shared memory:    ", any(p.data_ptr() == q.data_ptr() for p, q in pairs))
 print("reference trains: ", any(q.requires_grad for _, q in pairs))
 
 # %% [markdown]
-# `deepcopy` duplicates every number. `zero_grad` drops gradients that were copied along.
-# `requires_grad_(False)` freezes. `eval()` switches dropout off, for models that have it. From the next
-# lesson on it is imported from `kto_utils.model`.
+# `deepcopy` duplicates every number. `requires_grad_(False)` freezes. `eval()` switches dropout off, for
+# models that have it. From the next lesson on it is imported from `kto_utils.model`.
 #
 # Eight small feedback rows come with the course: a prompt, a reply, a thumb. `sequence_logps` adds up the
 # log-probabilities of a reply's tokens (lesson [05](05_get_probs.ipynb)).

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 04 · The collator: many rows, one batch
 #
-# Pad rows into tensors, mask what must not count, and give every prompt another row's completion.
+# Turn rows into one batch: padding, three masks, and another row's reply for every prompt, as KTO needs it.
 
 # %% [markdown]
 # **You will be able to**
@@ -107,6 +107,8 @@ print("rows with thumbs up:", int(label.sum()), "of", len(label))
 # Prompt: read, but not scored. Reply and `<eos>`: read and scored. Padding: neither. All three masks are
 # used in the same way: they pick cells out of a batch (`input_ids[1][mask]`) or rows (`losses[label]`).
 #
+# Two names that people mix up: `label_mask` picks tokens, `label` is the thumb.
+#
 # ## 3. The same as a function
 #
 # For any number of rows. `max_length` cuts a row that is too long, from the right, before padding is added.
@@ -141,6 +143,7 @@ roles = batch["attention_mask"] + batch["label_mask"] * (1 + thumbs.int()[:, Non
 padding, scored = int((roles == 0).sum()), int((roles > 1).sum())
 print(f"{roles.numel()} cells, {padding} of them padding, {scored} scored")
 
+# %%
 fig, ax = plt.subplots(figsize=(8.4, 3.6))
 colours = ListedColormap(["#F3F3F3", "#C4C4C4", DOWN, UP])
 ax.pcolormesh(roles, cmap=colours, vmin=0, vmax=3, edgecolors="white", linewidth=1)
@@ -239,9 +242,9 @@ print("collate_batch ran", len(calls), "times")
 #
 # ## 6. The mismatched completions
 #
-# KTO asks of each reply: has it become more likely than replies in general have? "In general" is the
-# reference point $z_0$ ([lesson 06](06_kto_loss.ipynb)). It is measured on inputs with "unrelated outputs"
-# from the same batch (paper v1, section 4.1).
+# KTO asks of each reply: has training made it more likely, by more than replies in general? "In general" is
+# the reference point $z_0$ ([lesson 06](06_kto_loss.ipynb)). It is measured on inputs with "unrelated
+# outputs" from the same batch (paper v1, section 4.1).
 #
 # So prompt $x_i$ needs a completion $y_j$ with $j \neq i$. The smallest rule that works: the one of the row
 # before.
@@ -383,22 +386,15 @@ for b in loader:
     kl_rows = zip(b["kl_input_ids"], b["kl_label_mask"], strict=True)
     moved = [tokenizer.decode(ids[mask == 1]) for ids, mask in kl_rows]
     assert moved == own[-1:] + own[:-1]
-    print("row 0 of the batch:", own[0], "| gets:", moved[0], "| all rotated:", moved == own[-1:] + own[:-1])
+    print("row 0 has:", own[0])
+    print("and gets: ", moved[0], " all rotated:", moved == own[-1:] + own[:-1])
 
 # %% [markdown]
 # TRL 1.16 builds its pairs once, before training, for batches cut in file order. A later shuffle would tear
 # those batches apart, so it reads rows in order and refuses any other sampler.
 #
-# One more thing about widths. A mismatched row can be **longer than every row of the batch**, when a long
-# prompt meets a long reply. `max_length` caps it:
-
-# %%
-long_prompt = rows[4] | {"completion": rows[7]["completion"]}
-long_reply = rows[7] | {"completion": rows[4]["completion"]}
-crossed = [tokenize_feedback(row, tokenizer) for row in (long_prompt, long_reply)]
-for limit in (None, 40):
-    b = KTOPaddingCollator(tokenizer, limit)(crossed)
-    print(f"max_length {limit}: rows {tuple(b['input_ids'].shape)}, kl rows {tuple(b['kl_input_ids'].shape)}")
+# One more thing about widths: a mismatched row can be longer than every row of its batch, when a long prompt
+# meets a long reply. `max_length` caps it.
 
 # %% [markdown]
 # ## 8. Padding must change nothing
@@ -448,8 +444,7 @@ for side, padded in [("right", batch), ("left ", on_the_left(batch))]:
 # ## 9. What goes wrong: rows sorted by prompt
 #
 # Rotation looks at positions, not at prompts. If neighbours share a prompt, the "unrelated" reply answers
-# the same question. Feedback files often look like that: twenty replies to the first question, then twenty
-# to the second. We make such a file in the course's small world.
+# the same question. Count them.
 
 # %%
 def same_prompt(rows, batch_size=8):
@@ -457,6 +452,14 @@ def same_prompt(rows, batch_size=8):
     return sum(b[i]["prompt"] == b[i - 1]["prompt"] for b in batches for i in range(len(b)))
 
 
+print("eight rows as stored:", same_prompt(rows), "of 8 get a reply to their own prompt")
+print("eight rows, sorted:  ", same_prompt(sorted(rows, key=str)), "of 8")
+
+# %% [markdown]
+# Feedback files often look like the sorted one: twenty replies to the first question, then twenty to the
+# second. We make such a file in the course's small world.
+
+# %%
 rng, by_question = random.Random(0), []
 for question in world.trained_questions():
     for reply in [world.draw_reply(question, rng) for _ in range(20)]:
@@ -464,10 +467,8 @@ for question in world.trained_questions():
 shuffled = rng.sample(by_question, len(by_question))
 
 n = len(by_question)
-print("rows that get a reply to their own prompt:")
-print(f"  eight rows as stored {same_prompt(rows)} of 8, sorted {same_prompt(sorted(rows, key=str))} of 8")
-print(f"  file sorted by question:   {same_prompt(by_question)} of {n}")
-print(f"  the same file, shuffled:   {same_prompt(shuffled)} of {n}, expected {n * 19 / (n - 1):.1f}")
+print(f"file sorted by question: {same_prompt(by_question)} of {n} get a reply to their own prompt")
+print(f"the same file, shuffled: {same_prompt(shuffled)} of {n}, expected {n * 19 / (n - 1):.1f}")
 
 # %% [markdown]
 # After a shuffle, 19 of the other 479 rows share a row's prompt; that gives the expected count.
@@ -537,6 +538,7 @@ def simulated(n_up, n_rows, batch_size, passes=200):
     return one_sided / (passes * (used // batch_size))
 
 
+# %%
 print(" B   formula    exact   simulated")
 for size in (2, 4, 8, 16, 32):
     exact = (comb(300, size) + comb(900, size)) / comb(1200, size)

@@ -429,8 +429,8 @@ for dtype in (torch.float64, torch.float32, torch.bfloat16):
 
 # %% [markdown]
 # **Zero times minus infinity.** Suppose one word is forbidden (logit $-\infty$) and it stands in the
-# prompt, where nothing is scored. Multiplying by the mask gives $0 \cdot (-\infty)$, which is NaN, and the
-# sum with it. `masked_fill` *assigns* the zero.
+# prompt, where nothing is scored. Multiplying by the mask gives $0 \cdot (-\infty)$, which is NaN, "not a
+# number", and the sum with it. `masked_fill` *assigns* the zero.
 
 # %%
 forbidden = logits[:1].clone()
@@ -599,8 +599,9 @@ for name, row in (("It is blue.", stops), ("It is blue. Happy to help!", rows[0]
 #
 # **8. `0 * -inf`** and **9. bfloat16**: section 9 ran them.
 #
-# **10. `nanmean` over the losses.** One NaN logit in one row: the loss looks healthy, the gradient is
-# ruined. The package's version names the row instead.
+# **10. `nanmean` over the losses.** It skips rows that are NaN. Put one NaN logit into one row (and a sigmoid
+# as a stand-in for the loss): the loss looks healthy, the gradient is ruined. The package's version names
+# the row instead.
 
 # %%
 broken = logits.clone()

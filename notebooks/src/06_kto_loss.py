@@ -54,6 +54,10 @@ def check(what, a, b, tolerance=1e-12):
     print(f"{what}: they agree to {tolerance:.0e}")
 
 
+def numbers(values, form="+.3f"):
+    return "  ".join(f"{x:{form}}" for x in values.tolist())
+
+
 # %% [markdown]
 # ## 1. The goal: better replies, close to home
 #
@@ -140,7 +144,6 @@ print(f"beta log Z      {beta * Z.log():.4f}")
 print(f"J(pi*)          {objective(pi_star):.4f}")
 print(f"best of 1000    {objective(some_policies).max():.4f}")
 
-
 theta = pi_ref.log().requires_grad_()
 for _ in range(400):
     (climb,) = torch.autograd.grad(objective(theta.softmax(-1)), theta)
@@ -198,8 +201,8 @@ plt.show()
 # %%
 logratio_star = torch.log(pi_star / pi_ref)
 check("reward read off the policy", beta * logratio_star + beta * Z.log(), R)
-print("beta * logratio", [f"{x:+.3f}" for x in (beta * logratio_star).tolist()])
-print("R              ", [f"{x:+.3f}" for x in R.tolist()])
+print(f"beta * logratio  {numbers(beta * logratio_star)}")
+print(f"R                {numbers(R)}")
 print(f"texts of ten tokens from a vocabulary of 512: {float(512**10):.1e}")
 
 # %% [markdown]
@@ -220,9 +223,8 @@ print(f"texts of ten tokens from a vocabulary of 512: {float(512**10):.1e}")
 for h in (0.0, 5.0, -5.0):
     shifted = pi_ref * torch.exp((R + h) / beta)
     best = shifted / shifted.sum()
-    implicit = "  ".join(f"{x:+.3f}" for x in (beta * torch.log(best / pi_ref)).tolist())
-    Z_h = shifted.sum()
-    print(f"h {h:+.0f}   Z {Z_h:8.3f}   beta log Z {beta * Z_h.log():+.3f}   beta*r  {implicit}")
+    Z_h, implicit = shifted.sum(), beta * torch.log(best / pi_ref)
+    print(f"h {h:+.0f}   Z {Z_h:8.3f}   beta log Z {beta * Z_h.log():+.3f}   beta*r  {numbers(implicit)}")
 
 r_of_many = torch.log(some_policies / pi_ref)
 check("sum of pi_ref * exp(r) is 1, for all 1000 policies", (pi_ref * r_of_many.exp()).sum(-1), 1.0)
@@ -255,8 +257,8 @@ print(f"beta * KL                            {beta * kl(pi_star, pi_ref):.3f}")
 print(f"the same for policy = reference      {beta * kl(pi_ref, pi_ref):.3f}")
 
 # %% [markdown]
-# Two things it is not. It is not the average *quality*: a useless model that equals its reference has $z_0
-# = 0$. And it is not the mean log-ratio of the rows with thumbs: those were picked to be good or bad, not
+# Two things it is not. It is not the average *quality*: a useless model that equals its reference has
+# $z_0 = 0$. And it is not the mean log-ratio of the rows with thumbs: those were picked to be good or bad, not
 # drawn from $\pi$.
 
 # %% [markdown]
@@ -284,7 +286,7 @@ print(f"does a gradient flow?    {z0.requires_grad}")
 # %% [markdown]
 # From lesson 07 on this comes from `kto_utils.losses`: the same mathematics plus error checks.
 #
-# **Is it the KL?** Let $q$ be the law of the borrowed replies. Add and subtract $\log q$:
+# **Is it the KL?** Let $q$ be the distribution that the borrowed replies come from. Add and subtract $\log q$:
 #
 # $$\mathbb{E}_{y\sim q}\Big[\log\frac{\pi(y)}{\pi_{\text{ref}}(y)}\Big] =
 # \mathrm{KL}(q\,\|\,\pi_{\text{ref}}) - \mathrm{KL}(q\,\|\,\pi)$$
@@ -292,7 +294,7 @@ print(f"does a gradient flow?    {z0.requires_grad}")
 # In words: *how much closer are the borrowed replies to the policy than to the reference?*
 
 # %%
-q = some_policies.flip(0)  # another thousand random laws
+q = some_policies.flip(0)  # another thousand random distributions
 borrowed_mean = (q * r_of_many).sum(-1)
 check("identity", borrowed_mean, kl(q, pi_ref) - kl(q, some_policies))
 print(f"the right side is negative for {(borrowed_mean < 0).double().mean():.0%} of them")
@@ -330,10 +332,9 @@ save_figure(fig, "06_what_a_batch_sees", alt="Mean log-ratio against how far the
 plt.show()
 
 # %% [markdown]
-# So $z_0$ can lie below the KL or above it. And the clamp itself adds a little: if the log-ratios scatter
-# around 0 with standard deviation $\sigma$, the mean of $m$ of them is as often negative as positive, but
-# only the positive half survives. For a normal scatter: $\mathbb{E}[z_0] = \sigma/\sqrt{2\pi m}$ instead of
-# 0.
+# So $z_0$ can lie below the KL or above it. And the clamp itself adds a little. Let the log-ratios scatter
+# around 0 with standard deviation $\sigma$: the mean of $m$ of them is as often negative as positive, but only
+# the positive half survives. For a normal scatter $\mathbb{E}[z_0] = \sigma/\sqrt{2\pi m}$, not 0.
 
 # %%
 for m in (2, 8, 32):
@@ -381,10 +382,10 @@ for row, at_home, r_i, k_i in zip(rows, sequence_logps(reference, batch).tolist(
     print(f"{thumb(row)} {at_home:8.2f} {r_i:+8.2f} {k_i:+8.2f}  {row['completion']}")
 
 # %% [markdown]
-# $r$ belongs to the row's own completion: up for thumbs up, down for thumbs down, as it should. $k$ belongs
-# to the borrowed one, the completion of the row above.
+# $r$ belongs to the row's own completion: up for thumbs up, down for thumbs down, as it should. $k$ belongs to
+# the borrowed one, the completion of the row above (the first row borrows from the last).
 #
-# Look at the homework row. The reference would hardly ever say that (far left: its log-probability), so a
+# Look at the homework row. The reference would hardly ever say that (`log ref` is its log-probability), so a
 # touch moves it by dozens of nats. Now the reference point:
 
 # %%
@@ -408,8 +409,8 @@ parrot, _ = train_sft(
 )
 parrot_r, parrot_k = logratios(parrot), logratios(parrot, "kl_")
 parrot_z0 = reference_point(parrot_k, torch.zeros(8))
-print("r     ", [f"{x:+.2f}" for x in parrot_r.tolist()])
-print("k     ", [f"{x:+.2f}" for x in parrot_k.tolist()])
+print(f"r  {numbers(parrot_r, '+.2f')}")
+print(f"k  {numbers(parrot_k, '+.2f')}")
 true_kl, error = sampled_kl(parrot, reference, asked, n=64)
 print(f"z0 {parrot_z0:.3f}   true KL {true_kl:.3f} +- {error:.3f}")
 
@@ -476,7 +477,7 @@ r_start, k_start = logratios(fresh), logratios(fresh, "kl_")
 z0_start = reference_point(k_start, torch.zeros(8))
 at_start = kto_loss(r_start, torch.zeros(8), label, z0_start, desirable_weight=1.33)
 print(f"z0 {z0_start:.1f}, largest log-ratio {r_start.abs().max():.1f}")
-print("losses", [f"{x:.3f}" for x in at_start.tolist()])
+print(f"losses           {numbers(at_start, '.3f')}")
 print(f"batch loss       {at_start.mean():.6f}")
 print(f"mean weight / 2  {(3 * 1.33 + 5 * 1.0) / 8 / 2:.6f}")
 
@@ -515,9 +516,9 @@ parrot_losses = kto_loss(parrot_r, torch.zeros(8), label, parrot_z0, 0.1, desira
 print(f"batch loss {parrot_losses.mean():.4f}: no better than doing nothing ({(3 * 5 / 3 + 5) / 8 / 2:.4f})")
 
 # %% [markdown]
-# You will meet the loss in two spellings: $w(1 - \sigma)$ in version 1 of the paper (Eq. 7) and $\lambda_y
-# - v$ in the current text (Eq. 8, as reported); v1 also puts $\beta$ into both $r$ and $z_0$. The parrot's
-# rows, where $z_0$ is not 0, in all three ways:
+# You will meet the loss in two spellings: $w(1 - \sigma)$ in version 1 of the paper (Eq. 7), and
+# $\lambda_y - v$ in the current text (Eq. 8, as reported). Version 1 also puts $\beta$ into both $r$ and $z_0$. The
+# parrot's rows, where $z_0$ is not 0, in all three ways:
 
 # %%
 sign, w = torch.where(label, 1.0, -1.0), torch.where(label, 5 / 3, 1.0)
@@ -569,8 +570,8 @@ for row, before, after in zip(rows, r, r_unweighted, strict=True):
         print(f"thumbs up, r with 5/3 and 1: {before:+.2f}, with 1 and 1: {after:+.2f}  {row['completion']}")
 
 # %% [markdown]
-# Each of the three liked replies rises less, and one now falls below the reference: the five disliked ones
-# drag it along, since replies share words. (From lesson 07 on, `kto_loss` and `balanced_weights` come from
+# Same rows, same steps: each of the three liked replies rises less, and one even falls below the reference. The
+# five disliked rows outweigh them. (From lesson 07 on, `kto_loss` and `balanced_weights` come from
 # `kto_utils.losses` too.)
 
 # %% [markdown]
@@ -605,10 +606,10 @@ for row, gradient, part in zip(rows, formula, share, strict=True):
 # %% [markdown]
 # ## 11. KTO gives up on both sides
 #
-# Move away from the reference point, to either side, and the pull fades. DPO (lesson 08) uses $-\log\sigma$
-# of a difference of two log-ratios; its pull is $\beta\,\sigma(-\beta\cdot\text{difference})$. Both as a
-# share of their maximum, at $\beta = 0.1$ (only $\beta$ times nats counts: twice the $\beta$, half the
-# distance):
+# Move away from the reference point, to either side, and the pull fades. (The right side is above $z_0$ for a
+# thumbs up and below it for a thumbs down.) DPO (lesson 08) uses $-\log\sigma$ of a difference of two
+# log-ratios; its pull is $\beta\,\sigma(-\beta\cdot\text{difference})$. Both as a share of their maximum, at
+# $\beta = 0.1$ (only $\beta$ times nats counts: twice the $\beta$, half the distance):
 
 # %%
 print("nats away   KTO, either side   DPO, wrong side")
@@ -651,7 +652,8 @@ plt.show()
 # best-fitting policy is the $\pi^*$ of the fitted reward. KTO borrows the implicit reward and stops there.
 # Its loss is no likelihood. Does the same optimum come out anyway?
 #
-# Take a reply that gets thumbs up from 70 % of the people. Where is its average loss smallest?
+# Take a reply that gets thumbs up from 70 % of the people (log odds: $\log\frac{0.7}{0.3}$). Where is its average
+# loss smallest?
 
 # %%
 u_grid = torch.linspace(-6, 6, 1201)
@@ -691,6 +693,8 @@ for down_weight in (1.0, 2.0):
     print(f"lambda_U = {down_weight:.0f}: loss {float(loss.detach()):.4f}, net gradient {net:.4f}")
 
 # %% [markdown]
+# With weight 2 the net gradient is positive: an even vote pushes the reply down.
+#
 # Now let KTO loose on the three replies. Thumbs up for the first, down for the others, the *exact* KL as
 # $z_0$ (the best that any batch could hope for), and plenty of steps.
 
@@ -709,13 +713,12 @@ def train_three(beta, steps=5000, thumbs=(True, False, False), learning_rate=1.0
 
 
 run = train_three(beta)
-print("step    policy                    r                          J")
+print(" step   policy                   r                     J")
 for step in (0, 10, 20, 40, 100, 1000, 4999):
     pi = run[step]
-    shares = "  ".join(f"{x:.4f}" for x in pi.tolist())
-    moved = "  ".join(f"{x:+.2f}" for x in torch.log(pi / pi_ref).tolist())
-    print(f"{step:4}    {shares}    {moved}    {objective(pi):+.3f}")
-print(f"RL optimum {'  '.join(f'{x:.4f}' for x in pi_star.tolist())} {objective(pi_star):+30.3f}")
+    r_now = torch.log(pi / pi_ref)
+    print(f"{step:5}   {numbers(pi, '.4f')}   {numbers(r_now, '+.2f')}   {objective(pi):+.3f}")
+print(f"best    {numbers(pi_star, '.4f')}   {numbers(logratio_star, '+.2f')}   {objective(pi_star):+.3f}")
 
 # %%
 fig, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.2), width_ratios=[1, 1.15])
@@ -750,9 +753,11 @@ for beta_now in (0.4, 0.8, 1.6):
 
 # %% [markdown]
 # No. With thumbs that never disagree, every $\beta > 0$ leads to the same corner. Why: $r_D$ has a ceiling
-# ($\pi \le 1$, so $r_D \le -\log\pi_{\text{ref}}$), but $r_U$ has no floor, and no KL penalty stands in the
-# loss. What keeps a policy near its reference in practice is the fading pull and the small number of steps.
-# Stop early, and watch the KL (lesson 07).
+# ($\pi \le 1$, so $r_D \le -\log\pi_{\text{ref}}$), but $r_U$ has no floor, and no KL penalty stands in the loss.
+# Only the fading pull slows it down. So the number of steps decides: stop early, and watch the KL (lesson 07).
+#
+# And it is no matter of choosing another $R$: for every finite reward $\pi^*$ keeps every reply possible. The
+# corner is the optimum of none of them.
 
 # %% [markdown]
 # ## 13. The authors' own numbers
@@ -767,7 +772,7 @@ print(textwrap.fill(stored["about"], 100))
 
 
 def ours(case):
-    logps = {name: torch.tensor(numbers) for name, numbers in case.items() if name.endswith("logps")}
+    logps = {name: torch.tensor(column) for name, column in case.items() if name.endswith("logps")}
     free = logps["policy_logps"].requires_grad_()
     z0 = reference_point(logps["kl_policy_logps"], logps["kl_reference_logps"])
     settings = [case[name] for name in ("beta", "desirable_weight", "undesirable_weight")]
@@ -846,8 +851,7 @@ for u_big in (10.0, 17.0, 50.0):
 # - Loss of a row: $w\,(1 - \sigma(s\beta(r - z_0)))$; at step 0 the batch loss is mean(w)/2.
 # - Gradient $-s\,w\,\beta\,\sigma(u)\sigma(-u)/B$: the sign comes from the label alone, the size fades on
 #   both sides.
-# - KTO uses the reward of section 3 but not the optimum of section 2: clean thumbs drive it into the
-#   corner. Stop early.
+# - Not promised: the optimum of section 2 (clean thumbs end in the corner), a true KL, a push for hopeless rows.
 
 # %% [markdown]
 # ## Questions an interviewer asks
@@ -859,7 +863,7 @@ for u_big in (10.0, 17.0, 50.0):
 # </details>
 # <details><summary>What is z0, and is the batch's number an unbiased estimate of it?</summary>
 # It stands for the KL between policy and reference, the log-ratio to be expected from the policy's own
-# replies. The batch uses mismatched replies with some law q; their mean is KL(q||ref) - KL(q||policy),
+# replies. The batch uses mismatched replies from some distribution q; their mean is KL(q||ref) - KL(q||policy),
 # which equals the KL only for q = policy, and the clamp at 0 adds an upward bias. So: no.
 # </details>
 # <details><summary>Your log shows kl = 0 for hundreds of steps. Broken?</summary>

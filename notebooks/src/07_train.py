@@ -170,21 +170,10 @@ for name, r in before.items():
     print(f"{name:<16} {r['thumbs_up']:9.4f} {r['polite']:7.4f} {r['right']:7.4f} {r['listed']:7.4f}")
 
 # %% [markdown]
-# Half polite, about half right, 23 in 100 both: the mixture it was taught. From the next lesson on `rates`
-# is imported from `kto_utils.evaluate`: the same mathematics plus error checks.
+# Half polite, about half right, 23 in 100 both: the mixture it was taught. (From the next lesson on `rates` is
+# imported from `kto_utils.evaluate`: the same mathematics plus error checks. So are `least_kl` and `exact_kl`
+# below.)
 #
-# Does sampling agree? 400 sampled replies to one question against the exact number:
-
-# %%
-exact = float(probabilities[[reply.thumbs_up for reply in replies]].sum())
-heard = evaluate.sample(reference, sky, n=400, seed=1)
-share = sum(world.judge(sky, text) for text in heard) / 400
-error = math.sqrt(exact * (1 - exact) / 400)
-
-print(f"exact {exact:.4f}   sampled {share:.4f} ± {error:.4f}")
-assert abs(share - exact) < 3 * error
-
-# %% [markdown]
 # ## 3. What perfection costs
 #
 # Take one question with reference rate $p$. A policy that always earns a thumbs up has no mass elsewhere.
@@ -247,10 +236,6 @@ kl = (q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()).mean(-1)
 
 print(f"cheapest of 20,000: {kl.min():.4f} nats   least_kl: {least_kl(reference_rates, 0.75):.4f} nats")
 assert kl.min() > least_kl(reference_rates, 0.75)
-
-# %% [markdown]
-# None is. From the next lesson on `least_kl` is imported from `kto_utils.evaluate`: the same mathematics
-# plus error checks.
 
 # %% [markdown]
 # ## 4. Collect thumbs
@@ -353,8 +338,7 @@ assert all(same)
 
 # %% [markdown]
 # From the next lesson on `train_kto` is imported from `kto_utils.train`.
-
-# %% [markdown]
+#
 # ## 6. Read the logs
 #
 # | column | what it is | what you want to see |
@@ -381,11 +365,11 @@ ax_reward.plot(steps, [row["reward_desirable"] for row in history], color=UP, ls
 ax_reward.plot(steps, [row["reward_undesirable"] for row in history], color=DOWN, ls="--")
 label_line(ax_reward, 110, 0.9, "thumbs-up rows", color=UP)
 label_line(ax_reward, 70, -2.6, "thumbs-down rows", color=DOWN)
-ax_reward.set(title="The downs do the moving", ylabel="reward β r", ylim=(-8, 1.8))
+ax_reward.set(title="The downs do the moving", ylabel="reward β r", ylim=(-9.5, 1.8))
 ax_loss.plot(steps, [row["loss"] for row in history], color=NEUTRAL, ls="-")
 ax_loss.set(title="The loss jitters and stays above zero", ylabel="loss", ylim=(0, None))
 ax_share.plot(steps, [row["saturated"] for row in history], color=ACCENT, ls="-")
-ax_share.set(title="About half of the rows give up", ylabel="saturated share", xlabel="step", ylim=(0, 1))
+ax_share.set(title="About half of the rows no longer push", ylabel="saturated share", xlabel="step", ylim=(0, 1))
 ax_norm.semilogy(steps, [row["grad_norm"] for row in history], color=NEUTRAL, ls="-")
 ax_norm.set(title="A scare early on, then calm", ylabel="gradient norm", xlabel="step")
 save_figure(fig, "07_logs", alt=(
@@ -434,8 +418,7 @@ print(f"batches without a thumbs up among them: {50 - len(rewards)}")
 # So this run is finished, although its loss looks high. The jitter has the same source: each batch's level
 # depends on its number of thumbs up. Judge a KTO run by its rewards and by marks on fresh replies, never by
 # the level of its loss.
-
-# %% [markdown]
+#
 # ### Why is `kl` zero?
 #
 # People report this as a bug (HALOs issue 24). Take one batch under the trained policy. Before clamping,
@@ -454,8 +437,7 @@ print(f"steps with z0 above 0: {[row['step'] for row in history if row['kl'] > 0
 # %% [markdown]
 # So `kl` = 0 in the log does not say that the policy stayed where it was. Section 8 computes how far it
 # went. What *would* be a bug: `kl` above 0 at step 1, where policy and reference are the same.
-
-# %% [markdown]
+#
 # ### And the scare near step 15?
 #
 # Both rewards fell **together** there, and the gradient norm jumped. That is the sign to know: reported
@@ -465,7 +447,7 @@ print(f"steps with z0 above 0: {[row['step'] for row in history if row['kl'] > 0
 # %% [markdown]
 # ## 7. Before and after
 #
-# First read. The same seeds, the reference on the left, the policy on the right.
+# First read: the same seeds, the reference on the left, the policy on the right. Then count, exactly.
 
 # %%
 for name, questions in SETS.items():
@@ -474,9 +456,6 @@ for name, questions in SETS.items():
     old, new = (evaluate.sample(model, question, n=3, seed=2) for model in (reference, policy))
     for a, b in zip(old, new, strict=True):
         print(f"    {visible(a, 44):<44} -> {visible(b, 44)}")
-
-# %% [markdown]
-# Then count, exactly.
 
 # %%
 after = {name: rates(policy, questions) for name, questions in SETS.items()}
@@ -489,71 +468,51 @@ for name in SETS:
 assert after["trained"]["thumbs_up"] >= 0.9
 
 # %%
-PARTS = (
-    ("polite and right", UP, "", lambda r: r["thumbs_up"]),
-    ("polite, wrong", "#56B4E9", "///", lambda r: r["polite"] - r["thumbs_up"]),
-    ("rude", DOWN, "...", lambda r: r["listed"] - r["polite"]),
-    ("anything else", "#BBBBBB", "xx", lambda r: 1 - r["listed"]),
-)
-bars = [(f"{name}, {when}", r[name]) for name in SETS for when, r in (("before", before), ("after", after))]
+PARTS = {
+    "polite and right": (UP, "", lambda r: r["thumbs_up"]),
+    "polite, wrong": ("#56B4E9", "///", lambda r: r["polite"] - r["thumbs_up"]),
+    "rude": (DOWN, "...", lambda r: r["listed"] - r["polite"]),
+    "anything else": ("#BBBBBB", "xx", lambda r: 1 - r["listed"]),
+}
+bars = {f"{name}, {when}": r[name] for name in SETS for when, r in (("before", before), ("after", after))}
 fig, ax = plt.subplots(figsize=(9.0, 4.2))
-left = [0.0] * len(bars)
-for label, colour, hatch, part in PARTS:
-    sizes = [part(r) for _, r in bars]
-    ax.barh(
-        [name for name, _ in bars],
-        sizes,
-        left=left,
-        color=colour,
-        hatch=hatch,
-        edgecolor="white",
-        label=label,
-    )
-    left = [a + b for a, b in zip(left, sizes, strict=True)]
+left = torch.zeros(len(bars), dtype=torch.float64)
+for label, (colour, hatch, part) in PARTS.items():
+    sizes = torch.tensor([part(r) for r in bars.values()], dtype=torch.float64)
+    ax.barh(list(bars), sizes, left=left, color=colour, hatch=hatch, edgecolor="white", label=label)
+    left += sizes
 ax.invert_yaxis()
-ax.grid(axis="y", visible=False)
-ax.set(
-    title="Thumbs carry over to new wordings, not to untouched facts",
-    xlabel="share of replies (exact)",
-    xlim=(0, 1),
-)
+ax.set(title="Thumbs carry over to new wordings, not to untouched facts", xlim=(0, 1))
+ax.set(xlabel="share of replies (exact)")
 fig.legend(loc="outside lower center", ncols=4)
 save_figure(fig, "07_before_after", alt=(
-    "Stacked bars of exact shares of replies, before and after training. On trained questions and on "
-    "their new wordings, polite and right replies grow from a quarter to 99 percent. On untouched "
-    "facts they grow to 45 percent only, and more than a third of the replies there is text outside "
-    "the list."
+    "Stacked bars of exact shares of replies, before and after training. On trained questions and on their "
+    "new wordings, polite and right replies grow from a quarter to 99 percent. On untouched facts they grow "
+    "to 45 percent only, and more than a third of the replies there is text outside the list."
 ))  # fmt: skip
 plt.show()
 
 # %% [markdown]
 # **New wording**: as good as trained. The thumbs taught the fact, not the sentence.
 #
-# **Untouched facts**: rudeness is gone, but more than a third of the replies is now on no list. And which
-# answer is right *here* cannot be learned from thumbs on other questions. The average hides two different
-# halves: take each fact, and count how often its right answer was praised or blamed elsewhere.
+# **Untouched facts**: the rude replies are gone, but more than a third of all replies is now on no list. And
+# which answer is right *here* cannot be learned from thumbs on other questions. The average hides two
+# different halves: take each fact, and count how often its right answer was praised or blamed elsewhere.
 
 # %%
-print(f"{'untouched fact':<14} {'answer':<8} praised blamed   right before -> after")
+print(f"{'fact':<11} {'answer':<8} praised blamed  right before -> after   says now, for example")
 for question in SETS["untouched facts"]:
     said = [row["label"] for row in feedback if f" {question.answer}" in row["completion"]]
     old, new = (rates(model, [question])["right"] for model in (reference, policy))
     counts = f"{sum(said):7d} {len(said) - sum(said):6d}"
-    print(f"{question.thing:<14} {question.answer:<8} {counts} {old:14.4f} -> {new:.4f}")
+    says = visible(evaluate.sample(policy, question, n=1, seed=3)[0], 40)
+    print(f"{question.thing:<11} {question.answer:<8} {counts} {old:12.4f} -> {new:.4f}   {says}")
 
 # %% [markdown]
 # The table suggests what happened. The reference already leaned towards the right answer. Where that word
 # also earned thumbs elsewhere ("blue" for the sky), the lean was sharpened in three of four cases. Where it
 # was right nowhere else, it was only ever blamed, and the model avoids the **word**, here too. Neither is
 # new knowledge about coal or cats.
-#
-# What it says instead:
-
-# %%
-for question in SETS["untouched facts"][5:7]:
-    print(question.text)
-    for text in evaluate.sample(policy, question, n=4, seed=3):
-        print("   ", visible(text))
 
 # %% [markdown]
 # ## 8. The KL that was paid
@@ -587,13 +546,8 @@ for name, questions in SETS.items():
     bound = exact_kl(policy, reference, questions)
     full, error = evaluate.sampled_kl(policy, reference, questions, n=16, seed=0)
     paid[name] = least, bound, full, error
-    print(
-        f"{name:<16} {1 - after[name]['listed']:14.4f} {least:10.4f} {bound:7.4f} {full:9.4f} ± {error:.4f}"
-    )
-
-# %% [markdown]
-# On trained questions KTO paid almost nothing beyond the least possible for its rate. On untouched facts
-# most of the distance bought nothing, and much of it lies outside the list, where the bound cannot see it.
+    rest = 1 - after[name]["listed"]
+    print(f"{name:<16} {rest:14.4f} {least:10.4f} {bound:7.4f} {full:9.4f} ± {error:.4f}")
 
 # %%
 least, bound, full, error = paid["trained"]
@@ -603,6 +557,10 @@ print(f"paid above that: bound {bound - least:.4f} nats, sampled {full - least:.
 assert 0 < bound - least < 0.8
 assert 0 < full - least < 0.8
 
+# %% [markdown]
+# On trained questions KTO paid almost nothing beyond the least possible for its rate. On untouched facts
+# most of the distance bought nothing, and much of it lies outside the list, where the bound cannot see it.
+
 # %%
 start = before["trained"]["thumbs_up"]
 targets = [start + (1 - start) * i / 100 for i in range(100)] + [1.0]
@@ -610,18 +568,17 @@ cheapest = [evaluate.least_kl(reference_rates, target) for target in targets]
 fig, ax = plt.subplots(figsize=(7.6, 4.4))
 ax.plot(cheapest, targets, color=NEUTRAL, ls="-")
 ax.fill_betweenx(targets, 0, cheapest, color=NEUTRAL, alpha=0.15)
-ax.text(0.07, 0.8, "out of reach\nfor any policy", color=NEUTRAL)
+ax.text(0.05, 0.91, "out of reach\nfor any policy", color=NEUTRAL, fontsize=10)
 ax.plot(0, start, "s", color=NEUTRAL)
 label_line(ax, 0.08, start - 0.03, "reference", color=NEUTRAL)
-for name, marker, colour, dy in (
-    ("trained", "o", UP, -0.05),
-    ("new wording", "D", ACCENT, 0.04),
-    ("untouched facts", "^", DOWN, 0.06),
-):
-    least, bound, full, error = paid[name]
-    ax.errorbar(full, after[name]["thumbs_up"], xerr=2 * error, fmt=marker, color=colour)
-    ax.text(full + 0.1, after[name]["thumbs_up"] + dy, name, color=colour, va="center")
-ax.set(title="On trained questions, close to the cheapest possible", xlim=(-0.15, 6), ylim=(0.15, 1.08))
+marks = {"trained": ("o", UP, 11), "new wording": ("D", ACCENT, 5), "untouched facts": ("^", DOWN, 7)}
+for name, (marker, colour, size) in marks.items():
+    style = {"markersize": size, "color": colour, "markerfacecolor": "white"}
+    ax.errorbar(paid[name][2], after[name]["thumbs_up"], xerr=2 * paid[name][3], fmt=marker, **style)
+ax.text(1.75, 1.03, "trained (circle)", color=UP)
+ax.text(1.75, 0.92, "new wording (diamond)", color=ACCENT)
+ax.text(3.6, 0.49, "untouched facts (triangle)", color=DOWN)
+ax.set(title="On trained questions, close to the cheapest possible", xlim=(-0.15, 6), ylim=(0.15, 1.09))
 ax.set(xlabel="KL to the reference (nats, sampled)", ylabel="thumbs-up rate (exact)")
 save_figure(fig, "07_frontier", alt=(
     "Thumbs-up rate against KL to the reference. A curve rises from the reference at rate 0.23 and KL "
@@ -638,9 +595,7 @@ plt.show()
 # with three thumbs down for each thumb up.
 
 # %%
-collapsed, collapse_history = train.train_kto(
-    load_reference_model(), reference, feedback, tokenizer, steps=40
-)
+collapsed, collapse_history = train.train_kto(load_reference_model(), reference, feedback, tokenizer, steps=40)
 print("step    loss  reward up  reward down  saturated  grad norm")
 for step in (1, 5, 8, 10, 12, 14, 20, 40):
     r = collapse_history[step - 1]
@@ -658,7 +613,7 @@ r = rates(collapsed, SETS["trained"])
 print(f"thumbs up {r['thumbs_up']:.4f}   polite {r['polite']:.4f}   listed {r['listed']:.4f}")
 
 # %% [markdown]
-# Thumbs-up rate 0, and nothing that anybody listed is left. Which KL is that?
+# No thumbs up, and nothing that anybody listed is left. How far is that from the reference?
 
 # %%
 bound = exact_kl(collapsed, reference, SETS["trained"])
@@ -673,8 +628,7 @@ assert full > bound
 # %% [markdown]
 # With all mass on "anything else" the bound is stuck at $-\ln$ of the reference's own rest. It cannot see
 # *which* other text it is. That is why the sampled KL stands beside it.
-
-# %% [markdown]
+#
 # ### Why it collapses
 #
 # At the start every row has the same gradient factor, so pushes count by number: about three pushes down
@@ -684,7 +638,8 @@ assert full > bound
 # - pushing it **down** says only what it must leave. It may go anywhere, also to texts that nobody listed
 #   and nobody judged.
 #
-# All replies share the same words and weights, so pushing three of them down drags the fourth along.
+# All replies share the same words and weights, so pushing three of them down drags the fourth along. (Would a
+# smaller learning rate help? Try a tenth of it, with 200 steps.)
 
 # %%
 print("steps   thumbs up   listed   anything else")
@@ -696,7 +651,11 @@ for n_steps in (4, 8, 12):
 # %% [markdown]
 # Why does it not come back? With all rewards very negative, the sigmoid is flat for every row. A thumbs-up
 # row costs its full weight, a thumbs-down row nothing, and the gradient is gone. The loss is then simply
-# the batch's share of thumbs up:
+# the batch's share of thumbs up.
+#
+# A public run shows the same symptoms. The trainer state of `Weni/WeniGPT-Agents-Zephyr-1.0.9-KTO` (learning
+# rate 1.8e-4) logs rewards of -59 for ups and -61 for downs, later -161 and -165, with `kl` 0.0, gradient norm
+# 0.0 and a loss of 0.56.
 
 # %%
 batches = train.Batches(len(feedback), 16, seed=0)
@@ -705,15 +664,8 @@ shares = [sum(feedback[i]["label"] for i in batches.draw()) / 16 for _ in range(
 for step in (1, 20, 30, 40):
     loss = collapse_history[step - 1]["loss"]
     print(f"step {step:2d}  loss {loss:.4f}   share of thumbs up {shares[step - 1]:.4f}")
+print(f"gradient factor sigmoid(u) sigmoid(-u): at most 0.25, at u = -161 {math.exp(-161):.0e}")
 assert all(abs(collapse_history[i]["loss"] - shares[i]) < 0.01 for i in range(19, 40))
-
-# %% [markdown]
-# A public run shows the same symptoms. The trainer state of `Weni/WeniGPT-Agents-Zephyr-1.0.9-KTO`
-# (learning rate 1.8e-4) logs rewards of -59 for ups and -61 for downs, later -161 and -165, with `kl` 0.0,
-# gradient norm 0.0 and a loss of 0.56. The gradient factor of such a row:
-
-# %%
-print(f"sigmoid(u) * sigmoid(-u) at u = -161: {math.exp(-161):.0e}   (its maximum is 0.25)")
 
 # %%
 fig, (ax_up, ax_norm) = plt.subplots(1, 2, figsize=(9.6, 3.8))
@@ -724,9 +676,7 @@ for run, name, style, colour, y in (
     ax_up.plot(range(1, 41), [row["reward_desirable"] for row in run[:40]], color=colour, ls=style)
     ax_norm.semilogy(range(1, 41), [row["grad_norm"] for row in run[:40]], color=colour, ls=style)
     ax_up.text(22, y, name, color=colour)
-ax_up.set(
-    title="Thumbs-up rows sink too", xlabel="step", ylabel="reward β r of thumbs-up rows", ylim=(-11.5, 2)
-)
+ax_up.set(title="Thumbs-up rows sink too", xlabel="step", ylabel="reward β r of thumbs-up rows", ylim=(-11.5, 2))
 ax_norm.set(title="The gradient dies", xlabel="step", ylabel="gradient norm")
 save_figure(fig, "07_collapse", alt=(
     "Two panels over 40 steps, balanced weights against both weights 1. With both weights 1 the "
@@ -764,8 +714,6 @@ while child.poll() is None and not checkpoint.exists():
     time.sleep(0.02)
 child.kill()
 print("killed before it was done:", child.wait() != 0)
-
-# %%
 on_disk = torch.load(checkpoint, weights_only=True)
 print("in the file:", ", ".join(on_disk))
 print("stopped part of the way:", 0 < on_disk["step"] < 40)
@@ -856,4 +804,4 @@ folder.cleanup()
 # - The least KL, the ceiling of the reward and the bound of section 8 are derived here; "lumping can only
 #   lower a KL" is the data-processing inequality.
 #
-# Next: [08 · DPO](08_dpo.ipynb), the same world with pairs instead of thumbs.
+# Next: [08](08_kto_vs_dpo.ipynb): the same world with pairs instead of thumbs, KTO against DPO.
