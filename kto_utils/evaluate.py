@@ -154,8 +154,12 @@ def _sample_ids(model: torch.nn.Module, prompts: Sequence[str], tokenizer, seed:
             with torch.no_grad():
                 out = model(input_ids=tokens, past_key_values=cache, use_cache=True)
             cache = out.past_key_values
-            probabilities = out.logits[:, -1].double().softmax(-1)
-            tokens = torch.multinomial(probabilities, 1, generator=generator)
+            # By hand, since torch.multinomial draws differently on processors with and without Intel's library:
+            # the token at which the running sum of probabilities passes a uniform number.
+            reached = out.logits[:, -1].double().softmax(-1).cumsum(-1)
+            uniform = torch.rand((len(group), 1), generator=generator, dtype=torch.float64)
+            tokens = torch.searchsorted(reached, uniform * reached[:, -1:], right=True)
+            tokens = tokens.clamp(max=reached.shape[-1] - 1)  # rounding can reach past the end
             for i, token, is_open in zip(group, tokens[:, 0].tolist(), open_rows.tolist(), strict=True):
                 if is_open:
                     completions[i].append(token)

@@ -145,7 +145,7 @@ def course_map(timings: dict[str, int]) -> str:
         cells = read_source(source, timings.get(source.stem)).cells
         lines = [line.strip("# *") for line in cells[0].source.splitlines() if line.strip()]
         if len(lines) != 2:
-            raise ValueError(f"{source.name}: the first cell has {len(lines)} lines; it must be a title and one promise")
+            raise ValueError(f"{source.name}: the first cell has {len(lines)} lines; expected a title and one promise")
         title, promise = lines
         rows.append(
             f"| [{title}](notebooks/{source.stem}.ipynb) | {promise} | {reading_minutes(cells)} | "

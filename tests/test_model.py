@@ -254,6 +254,13 @@ def test_the_lessons_draw_follows_the_probabilities_and_never_takes_an_impossibl
     assert ((hits / 4000 - probabilities).abs() < 0.032).all()  # four standard errors
 
 
+def test_a_dart_on_the_very_edge_takes_a_possible_token(monkeypatch):
+    probabilities = torch.tensor([0.0, 0.5, 0.5], dtype=torch.float64)
+    for dart, token in ((0.0, 1), (0.5, 2), (1.0 - 2**-53, 2)):
+        monkeypatch.setattr(torch, "rand", lambda *_, dart=dart, **__: torch.tensor([dart], dtype=torch.float64))
+        assert LESSON["draw"](probabilities, None) == token
+
+
 # --- to_float64 ---------------------------------------------------------------------------------------------
 
 

@@ -24,6 +24,7 @@
 # %%
 import copy
 import math
+import textwrap
 
 import matplotlib.pyplot as plt
 import torch
@@ -720,7 +721,8 @@ for i, row in enumerate(rows):
     ax.plot(r[i], i, marker=marker, color=colour, markersize=8)
 ax.axvline(0, color=ACCENT, linewidth=3)
 ax.text(-4, 7.75, "a copy: all eight rows at 0", color=ACCENT, ha="right")
-names = [("up: " if row["label"] else "down: ") + row["completion"][1:20] + " …" for row in rows]
+short = [textwrap.shorten(row["completion"], 22, placeholder=" …") for row in rows]
+names = [("up: " if up else "down: ") + text for up, text in zip(label, short, strict=True)]
 ax.set_yticks(range(8), names)
 ax.set(xlabel="log-ratio r at step 0 (nats)", xlim=(-110, 65), ylim=(8.3, -0.6))
 fig.suptitle("A copy starts at 0, a stranger anywhere", x=0.02, ha="left", fontweight="bold")
@@ -756,8 +758,8 @@ print(f"uniform over 512 tokens:             {math.log(512):.3f} nats")
 # exists only in memory needs your deep copy.
 #
 # Two checks catch both mistakes. **Before the first step $r$ is exactly 0 for every row**: the stranger
-# fails here. **After the first step it is not**: the alias fails here. A class usually finds the first check
-# alone; ask which mistake it misses.
+# fails here. **After the first step it is not**: the alias fails here. In a class, ask first: which mistake
+# does each check miss?
 
 # %% [markdown]
 # ## Recap
