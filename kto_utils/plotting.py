@@ -83,8 +83,10 @@ def kto_picture():
     for x, heading in ((1, "1  A model replies"), (35, "2  People click"), (53, "3  KTO moves the model")):
         ax.text(x, 41, heading, fontweight="bold", va="center")
     ax.text(2, 34, "What colour is the sky?", va="center", style="italic", bbox=box)
-    ax.plot([66, 66], [6.5, 37], color=NEUTRAL, linewidth=1.5)
-    ax.plot([73, 73], [6.5, 37], color=ACCENT, linestyle="--", linewidth=1.5)
+    ax.plot([66, 66], [5, 37], color=NEUTRAL, linewidth=1.5)
+    ax.plot([73, 73], [5, 37], color=ACCENT, linestyle="--", linewidth=1.5)
+    ax.text(66, 2.5, "0", color=NEUTRAL, ha="center", va="center")
+    ax.text(73, 2.5, "$z_0$", color=ACCENT, ha="center", va="center")
     ax.text(65, 37, "frozen\nreference", color=NEUTRAL, ha="right", va="top", fontsize=10)
     z0_label = "$z_0$, the reference point: how far\nthe model has moved on the whole"
     ax.text(74, 37, z0_label, color=ACCENT, va="top", fontsize=10)
@@ -104,5 +106,5 @@ def kto_picture():
     ax.text(65, 13, "made less likely", color=DOWN, ha="right", va="center", fontsize=10)
     ax.text(42, 2, "one thumb is enough,\nno pairs needed", ha="center", va="center", fontsize=10)
     ax.annotate("", (102, 5), (52, 5), arrowprops={"arrowstyle": "-|>", "color": NEUTRAL})
-    ax.text(77, 2, "log-ratio $r$ to the reference (nats)", ha="center", va="center", fontsize=10)
+    ax.text(102, 2.5, "log-ratio $r$ (nats)", ha="right", va="center", fontsize=10)
     return fig

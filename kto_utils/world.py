@@ -99,8 +99,8 @@ def reworded_questions() -> list[Question]:
 
 
 def untouched_questions() -> list[Question]:
-    """Held out: 8 facts (first wording) without any thumbs. Thumbs on other facts can teach manners here, but
-    not which answer is right."""
+    """Held out: 8 facts (first wording). No thumb covers them, so any change in "right" here is a side effect of
+    training on the others, not knowledge gained from thumbs."""
     return [q for q in _questions(0) if q.thing in UNTOUCHED]
 
 

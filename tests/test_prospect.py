@@ -362,6 +362,16 @@ def test_the_lesson_s_definitions_equal_the_package_s(gamble, alpha, aversion, g
 LESSON_NAMES = definitions(LESSON, "value", "weight", "rank_weights", "prospect_value")
 
 
+def test_the_slider_of_the_lesson_redraws_its_picture():
+    lesson = definitions(LESSON, "value", "value_curve", "draw", "slider", "picture", "redraw")
+    lesson["slider"].observe(lesson["redraw"], names="value")
+    before = lesson["picture"].value
+    lesson["slider"].value = 0.10
+    after = lesson["picture"].value
+    assert before[:4] == after[:4] == b"\x89PNG"
+    assert after == lesson["draw"](0.10) != before
+
+
 def test_importing_prospect_and_plotting_does_not_import_torch():
     code = "import sys, kto_utils.prospect, kto_utils.plotting; print({'torch', 'scipy'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

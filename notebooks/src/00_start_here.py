@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# See what KTO does: a small model replies, you click thumbs up or down, the clicks make it better.
+# See what KTO does: a small model replies, you give thumbs up or down, the thumbs make it better.
 
 # %% [markdown]
 # **You will be able to**
@@ -46,26 +46,23 @@ fig = kto_picture()
 save_figure(fig, "00_kto_in_one_picture", alt=(
     "KTO in three steps. One: a model gives three replies to the question What colour is the sky. Two: "
     "people click thumbs up on the polite right one, thumbs down on a wrong one and on a rude one. "
-    "Three: on an axis that measures the log-ratio to a frozen reference, the liked reply is moved "
-    "right, past the reference point z0, and the two disliked replies are moved left."
+    "Three: on an axis that measures the log-ratio, with the frozen reference at 0, the liked reply is "
+    "moved right, past the reference point z0, and the two disliked replies are moved left."
 ))  # fmt: skip
 plt.show()
 
 # %% [markdown]
-# Three things to notice.
-#
 # - **One thumb is enough.** Nobody has to say which of two replies is better. Older methods such as DPO
-#   learn from pairs.
-# - The model that learns is called the **policy**. A **frozen copy**, the **reference**, remembers where it
-#   started.
-# - Every move is judged against a zero mark: the **reference point** $z_0$, an estimate of how far the
-#   policy has moved on the whole.
-
-# %% [markdown]
+#   (Direct Preference Optimization) need such pairs.
+# - The model that learns is the **policy**. A frozen copy from before, the **reference**, stays at 0. The
+#   axis, the **log-ratio**, says how much likelier (right) or less likely (left) than there a reply became.
+# - The green line is the **reference point** $z_0$, a rough estimate of how far the policy has moved on the
+#   whole. KTO counts gains and losses from there, not from 0.
+#
 # ## 2. Talk to the model
 #
-# A tiny language model ships with the course. It knows 32 facts, but only half learned them, and half of
-# the time it is rude. We load it and freeze a copy.
+# A tiny language model ships with the course. It was trained from scratch on 32 facts. In its texts half of
+# the answers were wrong and half of the replies rude, and so it talks. We load it and freeze a copy.
 
 # %%
 tokenizer = load_tokenizer()
@@ -87,7 +84,7 @@ for number, reply in enumerate(replies):
 # our choice. Change it as you like and run the cell again.
 
 # %%
-my_thumbs = [False, False, True, False, True, False, False, True]
+my_thumbs = [False, True, False, False, True, False, True, True]
 
 judged = [world.judge(question, reply) for reply in replies]
 for reply, mine, theirs in zip(replies, my_thumbs, judged, strict=True):
@@ -115,12 +112,13 @@ for key, value in feedback[0].items():
 
 # %% [markdown]
 # That is all the data KTO gets: a prompt, a completion (the reply), a label (the thumb). No second reply to
-# compare with, no score, no corrected answer.
+# compare with, no marks, no corrected answer.
 #
 # ## 4. How good is it now?
 #
 # To each question the model nearly always gives one of 48 known replies. So nothing needs to be estimated:
 # add up the probabilities of those that the judge likes. The clicks are an independent check.
+
 
 # %%
 def show(report):
@@ -141,50 +139,48 @@ print(f"\nexact {exact:.3f}, counted from {len(clicks)} clicks {clicked:.3f} +- 
 assert abs(exact - clicked) < 3 * standard_error
 
 # %% [markdown]
-# The two agree: about one reply in four is liked. *New wording* asks the 24 questions in other words.
-# *Untouched facts* are 8 questions that get no clicks.
+# The two agree: about one reply in four is liked. (After +- stands one standard error, the spread that
+# chance alone gives.) *New wording* asks the 24 questions in other words. *Untouched facts* are 8 more that
+# the model has seen like all others, but nobody clicks on.
 #
 # ## 5. Train
 #
 # Thumbs up are rare, so each gets a larger weight. We balance the two kinds and lean a little towards the
 # liked one, by 4/3, the upper end of the range in the KTO paper (v1, Eq. 8). Then 120 small steps, each on
-# 16 of the clicks. It takes a few seconds.
+# 16 of the clicks. It takes about half a minute.
 
 # %%
 n_up = sum(row["label"] for row in feedback)
-up_weight, down_weight = balanced_weights(n_up, len(feedback) - n_up, ratio=4 / 3)
-print(f"{n_up} up with weight {up_weight:.2f}, {len(feedback) - n_up} down with weight {down_weight:.2f}")
+n_down = len(feedback) - n_up
+up_weight, down_weight = balanced_weights(n_up, n_down, ratio=4 / 3)
+print(f"{n_down} down, each with weight {down_weight:.2f}")
+print(f"{n_up} up, each with weight 4/3 * {n_down}/{n_up} = {up_weight:.2f}")
 policy, history = train.train_kto(
     policy, reference, feedback, tokenizer, steps=120, batch_size=16, learning_rate=5e-4, beta=0.1,
     desirable_weight=up_weight, undesirable_weight=down_weight, seed=0,
 )  # fmt: skip
-moved = sum(step["kl"] > 1e-6 for step in history)
-print(f"{len(history)} steps done; the measured z0 was above zero in {moved} of them")
+print(len(history), "steps done")
 
 # %% [markdown]
 # ## 6. Talk again
 #
-# The same question, the same random seed, another model. (The measured $z_0$ was mostly zero although the
-# policy moved: lesson [06](06_kto_loss.ipynb) shows why.)
+# The same question, the same random seed, another model.
 
 # %%
 for number, reply in enumerate(evaluate.sample(policy, question, n=8, seed=1)):
     print(f"{number}  {reply}")
 
 # %% [markdown]
-# And the eight replies that you judged? We compare the probability of each under the reference and under
-# the policy. The log-ratio $r = \ln \pi(y|x) - \ln \pi_{\mathrm{ref}}(y|x)$ is the arrow of the picture,
-# now measured. Its unit is the nat: $r = 1$ means 2.7 times as likely ($e^1$).
+# And the eight replies that you judged? With $\pi(y|x)$ for the probability that the policy gives reply $y$
+# to question $x$, and $\pi_{\mathrm{ref}}$ for that of the frozen copy, the log-ratio of the picture is
+# $r = \ln \pi(y|x) - \ln \pi_{\mathrm{ref}}(y|x)$. Its unit is the nat: $r = 1$ means 2.7 times as likely
+# ($e^1$).
 
 # %%
-prompts = [question.prompt] * 8
-old = evaluate.completion_logps(reference, prompts, replies)
-new = evaluate.completion_logps(policy, prompts, replies)
+old, new = (evaluate.completion_logps(m, [question.prompt] * 8, replies) for m in (reference, policy))
 logratios = (new - old).tolist()
-for reply, a, b, r in zip(replies, old.exp(), new.exp(), logratios, strict=True):
-    print(f"{reply:40s} {a:.4f} -> {b:.4f}   r = {r:+6.2f}")
+print(f"reply 1 had probability {old[1].exp():.3f}, now {new[1].exp():.3f}: r = {logratios[1]:+.2f}")
 
-# %%
 fig, ax = plt.subplots(figsize=(8.6, 4.2))
 ax.axvline(0, color=NEUTRAL)
 for row, (r, liked) in enumerate(zip(logratios, judged, strict=True)):
@@ -194,16 +190,23 @@ for row, (r, liked) in enumerate(zip(logratios, judged, strict=True)):
     note = f"{r:+.1f}" if r == end else f"{r:.0f}, off the chart"
     ax.text(end + 0.15 if liked else end, row - (0 if liked else 0.3), note, va="center", fontsize=10)
 ax.set(xlim=(-7.4, 3), ylim=(7.6, -0.9), xlabel="log-ratio to the frozen reference (nats)")
-ax.set_yticks(range(8), [reply.strip() for reply in replies])
-ax.set_title("Liked replies move right, disliked ones far left")
+labels = [
+    reply.strip() + ("" if mine == theirs else f" (you: {'up' if mine else 'down'})")
+    for reply, mine, theirs in zip(replies, my_thumbs, judged, strict=True)
+]
+ax.set_yticks(range(8), labels)
+ax.set_title("What the judge likes moves right, the rest left")
 save_figure(fig, "00_eight_replies", alt=(
     "The log-ratio to the reference of the eight replies about the sky, drawn as arrows from zero. The "
-    "two that the judge likes move right by one to two nats. The six that it dislikes move left: the "
-    "polite wrong ones by about three nats, the three rude ones by more than sixty."
+    "three that the judge likes move right by more than one nat. The five that it dislikes move left: "
+    "the two polite wrong ones by three to five nats, the three rude ones by more than fifty."
 ))  # fmt: skip
 plt.show()
 
 # %% [markdown]
+# Blue is what the judge likes. Did you like *Are you serious? It is blue.*? It fell all the same: your one
+# thumb stands against the judge's hundreds of thumbs down on rude replies.
+#
 # Now your two guesses.
 
 # %%
@@ -211,7 +214,6 @@ after = evaluate.report(policy)
 show(after)
 assert after[0]["thumbs_up"] > 0.9
 
-# %%
 fig, ax = plt.subplots()
 for i, (a, b) in enumerate(zip(before, after, strict=True)):
     ax.bar([i - 0.2, i + 0.2], [a["thumbs_up"], b["thumbs_up"]], width=0.36, color=["#BBBBBB", UP])
@@ -231,44 +233,44 @@ plt.show()
 
 # %% [markdown]
 # From 0.234 to 0.928 on the clicked questions, and nearly the same in new wording. On untouched facts 0.241
-# became 0.597. Manners carried over: polite rose from 0.494 to 0.886. But no click said which answer is
-# right there, and right rose only from 0.480 to 0.597.
+# became 0.585. Manners carried over: polite rose from 0.494 to 0.850. No click said which answer is right
+# there; that right rose at all, from 0.480 to 0.585, is a side effect of training on the others.
 #
-# The last column grew too, from 0.015 to 0.057: a little of the model's speech now is something it never
-# said before. Lesson [07](07_train.ipynb) watches that closely.
-
-# %% [markdown]
+# The last column is the price. It grew from 0.015 to 0.057, and to 0.150 on untouched facts: garbled replies
+# such as number 5 above. Lesson [07](07_train.ipynb) watches that closely.
+#
 # ## 7. What goes wrong
 #
-# Leave out the weights: both 1.0, the default of TRL 1.16 and of the authors' code, with 920 thumbs down
-# against 288 up.
+# Leave out the weights: both 1.0, the default of the authors' code and of TRL (Hugging Face's library for
+# training models from feedback; version 1.16). The rest stays, and 60 steps are enough to see it. Then the
+# same at a tenth of the learning rate. (TRL's default is far smaller still, 1e-6, for much larger models.)
 
 # %%
-forgetful, record = train.train_kto(
-    load_reference_model(), reference, feedback, tokenizer, steps=60, batch_size=16, learning_rate=5e-4,
-    beta=0.1, desirable_weight=1.0, undesirable_weight=1.0, seed=0,
-)  # fmt: skip
-rate = evaluate.thumbs_up_rate(forgetful)
-for reply in evaluate.sample(forgetful, question, n=3, seed=1):
-    print(reply)
-losses = [step["loss"] for step in record]
-print(f"mean loss: first 10 steps {sum(losses[:10]) / 10:.2f}, last 10 steps {sum(losses[-10:]) / 10:.2f}")
-print(f"thumbs-up rate {rate:.3f}")
-assert rate < 0.01 and sum(losses[-10:]) < sum(losses[:10])
+for learning_rate in (5e-4, 5e-5):
+    other, record = train.train_kto(
+        load_reference_model(), reference, feedback, tokenizer, steps=60, batch_size=16,
+        learning_rate=learning_rate, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0, seed=0,
+    )  # fmt: skip
+    losses, rate = [step["loss"] for step in record], evaluate.thumbs_up_rate(other)
+    print(f"learning rate {learning_rate:.5f}: thumbs-up rate {rate:.3f}")
+    print(f"  mean loss: first 10 steps {sum(losses[:10]) / 10:.2f}, last 10 {sum(losses[-10:]) / 10:.2f}")
+    print("  it says", evaluate.sample(other, question, n=2, seed=1))
+    assert sum(losses[-10:]) < sum(losses[:10])
+    assert rate < 0.01 if learning_rate == 5e-4 else rate > exact
 
 # %% [markdown]
-# The loss fell and the model is ruined. With so many thumbs down, pushing down won: the replies that the
-# model used to give, good ones included, became unlikely. So this course never trusts a loss alone. It
-# looks at replies and at the exact rate.
-
-# %% [markdown]
+# The model with the lower loss is ruined: asked for the colour of the sky, it says nothing at all. With so
+# many thumbs down, at this learning rate, pushing down won, and good replies became unlikely too. At a tenth
+# of it the same weights do improve the model: weights and learning rate decide together. So this course
+# never trusts a loss alone. It looks at replies and at the exact rate.
+#
 # ## 8. Your turn
 #
 # KTO does not know what is good. It knows what was clicked. Let a judge click who likes answers that are
 # right *and rude* (`taste="rude and right"` in `collect_feedback`), train again from a fresh model, and
 # talk to it.
 #
-# <details><summary>One way: add a cell with</summary>
+# <details><summary>One way: add a cell with this (half a minute)</summary>
 #
 # ```python
 # clicks = evaluate.collect_feedback(reference, questions, n=50, seed=0, taste="rude and right")
@@ -278,8 +280,11 @@ assert rate < 0.01 and sum(losses[-10:]) < sum(losses[:10])
 #     load_reference_model(), reference, clicks, tokenizer, steps=120, learning_rate=5e-4,
 #     desirable_weight=up_weight, undesirable_weight=down_weight,
 # )
+# show(evaluate.report(rude))
 # evaluate.sample(rude, question, n=8, seed=1)
 # ```
+# On the clicked questions you should see *right* above 0.9 and *polite* at 0.000 (so *thumbs up*, which asks
+# the polite judge, is 0.000 too): mostly replies such as *It is blue. Even a child knows that.*
 # </details>
 
 # %% [markdown]
@@ -314,14 +319,11 @@ assert rate < 0.01 and sum(losses[-10:]) < sum(losses[:10])
 #   Restart Kernel and Run All Cells*.
 # - Nothing leaves your machine, and after the set-up no lesson needs the network.
 # - Something is off? In a terminal, `python course.py doctor` looks at this machine and names a remedy.
-#   `python course.py run` runs all lessons, `python course.py test` compares every printed number with
-#   ours.
-
-# %% [markdown]
-# **Your digits should be ours.** Models are usually trained in numbers of 32 or 16 bits. Rounding then
-# depends on the processor, and training magnifies it step by step. The lessons compute in 64 bits
-# (`float64`), with every seed in sight. So they printed the same on every processor setting that we tried.
-# If a digit differs and you changed nothing, tell us.
+#   `python course.py test` runs all lessons and compares every printed number with ours.
+# - **Your digits should be ours.** Models are usually trained in numbers of 32 or 16 bits; rounding then
+#   depends on the processor, and training magnifies it. The lessons compute in 64 bits (`float64`), with
+#   every seed in sight. They printed the same under every processor setting that we tried on Linux; macOS
+#   and Windows are not compared yet. If a digit differs and you changed nothing, tell us.
 
 # %% [markdown]
 # ## Recap
@@ -331,7 +333,8 @@ assert rate < 0.01 and sum(losses[-10:]) < sum(losses[:10])
 # 3. Liked replies are raised, disliked ones lowered, measured by the log-ratio to the reference, from the
 #    point $z_0$.
 # 4. Here 1,208 clicks and 120 steps took the exact thumbs-up rate from 0.234 to 0.928.
-# 5. A falling loss proves nothing: with the weights left out it fell while the rate went to zero.
+# 5. A falling loss proves nothing: with both weights 1, at this learning rate, it fell while the rate went
+#    to zero.
 
 # %% [markdown]
 # ## Questions an interviewer asks
@@ -350,21 +353,22 @@ assert rate < 0.01 and sum(losses[-10:]) < sum(losses[:10])
 #
 # <details><summary>What is the reference point z0, in one sentence?</summary>
 #
-# An estimate of KL(policy || reference) from the batch: the mean log-ratio of replies paired with other
-# rows' prompts, not below zero, and without gradient.
+# A rough, biased estimate of the KL divergence between policy and reference (the average log-ratio over the
+# policy's own replies): the mean log-ratio of the batch's replies, each put under another row's prompt, not
+# below zero, and without gradient.
 # </details>
 #
 # <details><summary>Does KTO generate text or use a reward model during training?</summary>
 #
-# No. The clicks are collected beforehand, as in section 3. Training only scores those fixed replies, so it
-# is an offline method.
+# No. The clicks are collected beforehand, as in section 3, and training only scores those fixed replies; that
+# is called *offline*. A reward model, a second network that gives marks, is not needed.
 # </details>
 #
 # <details><summary>Is KTO better than DPO?</summary>
 #
-# Not always. The paper reports that it matches or exceeds DPO in many settings, but it loses on TydiQA
-# (31.2 against 36.5; v1, Table 3). With clean pairs DPO is a good choice; with single or unbalanced clicks
-# KTO can use all of them.
+# Not always. The paper reports that it matches or exceeds DPO in many settings, but with Zephyr-beta-SFT
+# trained on UltraFeedback it loses on TydiQA, a test of question answering (31.2 against 36.5; v1, Table 3).
+# With clean pairs DPO is a good choice; with single or unbalanced clicks KTO can use all of them.
 # </details>
 
 # %% [markdown]

@@ -5,14 +5,13 @@
 
 # %% [markdown]
 # **You will be able to**
-# - compute how an outcome feels from a reference point, and show diminishing sensitivity and loss aversion in
-#   numbers;
-# - weigh probabilities as people do, and find exactly where they start to weigh them too little;
+# - compute how an outcome feels from a reference point, and show diminishing sensitivity and loss aversion;
+# - weigh chances as people do, and find where they start to weigh them too little;
 # - explain with one set of parameters why somebody buys both insurance and lottery tickets;
 # - say what KTO (Kahneman-Tversky Optimization) took from this theory, and what it left behind.
 #
-# **You need first** powers such as $x^{0.88}$ and a little NumPy. No torch, no language model, no earlier
-# lesson.
+# **You need first** powers such as $x^{0.88}$ and a little NumPy. No torch and no earlier lesson; section 7
+# explains the words about language models that it needs.
 #
 # **Time** about {{minutes}} minutes to read, {{seconds}} s to run.
 
@@ -40,11 +39,10 @@ use_course_style()
 # %% [markdown]
 # ## 1. A reference point
 #
-# Two people each get 3,000 dollars this month. One expected 2,500, the other 3,500. The money is the same and
-# the feeling is not. Prospect theory starts there: what you feel is the **distance from a reference point**,
-# not the amount.
+# Two people each get 3,000 dollars this month. One expected 2,500, the other 3,500. The money is the same, the
+# feeling is not: what you feel is the **distance from a reference point**.
 #
-# The distance is then bent. Tversky and Kahneman (1992, Eq. 5) raise it to a power $\alpha$ and multiply
+# That distance is then bent. Tversky and Kahneman (1992, Eq. 5) raise it to a power $\alpha$ and multiply
 # losses by a **loss aversion** $\lambda$:
 #
 # $$v(z) = \begin{cases} (z - z_{ref})^{\alpha} & \text{if } z \ge z_{ref} \\
@@ -119,8 +117,7 @@ for z in (0.5, 10.0, 1000.0):
     assert abs(slope(z) - measured) < 1e-6
 
 # %% [markdown]
-# What does $\alpha$ do? You can read in popular notes that $\alpha$ near 0 makes a person more sensitive to
-# change, and $\alpha$ near 1 less. Compute it.
+# What does $\alpha$ do? Does a small $\alpha$ make a person more sensitive, or less? Compute it.
 
 # %%
 print("alpha   v(10)   v(20)   slope at 0.001   slope at 10")
@@ -131,12 +128,11 @@ for alpha in (0.05, 0.1, 0.5, 0.88, 1.0):
     )
 
 # %% [markdown]
-# Read the row $\alpha = 0.1$. Close to the reference point it is very steep. At ten dollars it hardly sees
-# size: 10 feel like 1.26 and 20 like 1.35. A small $\alpha$ asks "did I win?" and not "how much?". With
-# $\alpha = 1$ every dollar feels alike.
+# Read the row $\alpha = 0.1$: very steep close to the reference point, but 10 feel like 1.26 and 20 like 1.35.
+# A small $\alpha$ asks "did I win?" and not "how much?". With $\alpha = 1$ every dollar feels alike.
 #
-# Where is the changeover: at which $z$ does the slope for 0.88 fall below 1? We need a root finder, and will
-# need it again. **Bisection**: halve an interval and keep the half in which the sign changes.
+# At which $z$ does the slope for 0.88 fall below 1? **Bisection** finds it, here and later: halve an interval
+# and keep the half in which the sign changes.
 
 
 # %%
@@ -154,11 +150,11 @@ exact = 0.88 ** (1 / (1 - 0.88))  # solve alpha * z^(alpha - 1) = 1 on paper
 print(f"bisection {found:.4f}, on paper {exact:.4f}, equal to ten digits: {abs(found - exact) < 1e-10}")
 
 # %% [markdown]
-# Below 0.345 dollars the person with 0.88 is more sensitive than one with $\alpha = 1$, above it less. So
-# "sensitive" needs an address: *where*?
+# Below 0.345 dollars (0.3446) the person with 0.88 is more sensitive than one with $\alpha = 1$, above it less.
+# So "sensitive" needs an address: *where*?
 #
-# Turn the knob yourself. The slider redraws one picture. A page that cannot run Python (GitHub, paper) shows
-# a line of text in its place; the figure after it shows the same in print.
+# Turn the knob yourself. Drag alpha to 0.1: the curve becomes a step. (Where Python cannot run, on GitHub or on
+# paper, you see a line of text instead of the slider. The figure after it shows the same.)
 
 
 # %%
@@ -192,15 +188,6 @@ slider.observe(redraw, names="value")
 widgets.VBox([slider, picture])
 
 # %%
-# Does the slider do its work? Move it from code and look at the picture's bytes.
-before = picture.value
-slider.value = 0.10
-print("the picture changed:", picture.value != before)
-print("it is the picture for 0.10:", picture.value == draw(0.10))
-print("its size in pixels:", [int.from_bytes(picture.value[i : i + 4], "big") for i in (16, 20)])
-slider.value = 0.88
-
-# %%
 fig, axes = plt.subplots(2, 2, figsize=(7.2, 5.2), sharex=True, sharey=True)
 for ax, alpha in zip(axes.flat, (0.05, 0.5, 0.88, 1.0), strict=True):
     value_curve(ax, alpha)
@@ -221,8 +208,7 @@ plt.show()
 #
 # With one exponent, $-v(-z)/v(z)$ is 2.25 at every size. The theory allows a separate exponent for losses.
 # (The 1992 paper calls it $\beta$. It has nothing to do with KTO's $\beta$.) Then the ratio depends on the
-# size, and even on whether you count in dollars or in cents. "Loss aversion is 2.25" is a clean statement
-# only because both medians of 1992 were 0.88.
+# size. "Loss aversion is 2.25" is a clean statement only because both medians of 1992 were 0.88.
 
 # %%
 for amount in (1, 10, 1000):
@@ -254,26 +240,25 @@ for p in (0.0, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 1.0):
 
 # %% [markdown]
 # Small chances grow and large ones shrink. Never (0) and always (1) stay put. Somewhere the curve crosses the
-# diagonal $w(p) = p$. Bisection finds where. A popular note says "near 0.23" for $\gamma = 0.5$, and draws
-# $\gamma = 2$ as a second example, so look at both.
+# diagonal $w(p) = p$. Bisection finds where, for the two measured exponents and for 0.5.
 
 # %%
 crossing = {gamma: bisect(lambda p, g=gamma: weight(p, g) - p, 0.01, 0.99) for gamma in (0.5, 0.61, 0.69)}
 for gamma, p in crossing.items():
     print(f"gamma {gamma}: weights are too large below p = {p:.4f}, too small above")
     assert abs(weight(p, gamma) - p) < 1e-12
-print(f"gamma 0.5 at p = 0.23: weight {weight(0.23, 0.5):.4f}")
-
-p = np.linspace(0, 1, 10_001)
-inside = p[1:-1]
-for gamma in (1.5, 2.0):
-    above = inside[weight(inside, gamma) > inside]
-    where = f"from p = {above.min():.4f} on" if above.size else "nowhere"
-    print(f"gamma {gamma}: above the diagonal {where}")
 
 # %% [markdown]
-# At 0.23 the weight is still 0.2604, above the diagonal; the crossing is 0.2781. At $\gamma = 2$ there is
-# none: every chance weighs too little. At 1.5 there is one, the wrong way round. So keep $\gamma$ below 1.
+# If you have read elsewhere that 0.5 crosses near 0.23, or have seen $\gamma = 2$ drawn as an example, test it.
+
+# %%
+p = np.linspace(0, 1, 10_001)
+print(f"gamma 0.5: a chance of 0.23 weighs {weight(0.23, 0.5):.4f}")
+print("gamma 2: some chance weighs too much:", bool(np.any(weight(p[1:-1], 2.0) > p[1:-1])))
+
+# %% [markdown]
+# At 0.23 the weight is still above the diagonal, and for $\gamma = 2$ every chance weighs too little: no
+# person of 1992. So keep $\gamma$ below 1.
 #
 # But not too far below. A larger chance should never weigh less. Does the curve always rise? And if not, from
 # which $\gamma$ on? Bisection again, over $\gamma$, on the smallest step of the curve.
@@ -289,7 +274,7 @@ print(f"the curve rises everywhere only for gamma above {limit:.3f}")
 
 # %% [markdown]
 # At 0.25 a chance seven times as large weighs *less*. Ingersoll (2007) warned about this. Below 0.279 the
-# form stops making sense as a weight.
+# form stops making sense as a weight. The right panel enlarges the piece that falls.
 
 # %%
 fig, (left, right) = plt.subplots(1, 2, figsize=(8.6, 4.2), sharex=True, sharey=True)
@@ -300,29 +285,31 @@ for gamma, (x, y, colour, style) in places.items():
     text, point = f"{gamma} crosses at {crossing[gamma]:.4f}", (crossing[gamma], crossing[gamma])
     left.annotate(text, point, xytext=(x, y), color=colour, **line)
 right.plot(p, weight(p, 0.25), color=DOWN)
-right.annotate("0.25 falls\nat first", (0.1, weight(0.1, 0.25)), xytext=(0.05, 0.42), color=DOWN, **line)
-right.plot(p, weight(p, 2), color=NEUTRAL, ls=":")
-right.annotate("2 is never above\nthe diagonal", (0.5, 0.2), color=NEUTRAL)
-for ax, title in ((left, "Small chances weigh too much"), (right, "Two curves that are not people")):
-    ax.plot([0, 1], [0, 1], color=NEUTRAL, lw=0.8, ls="-")
+inset = right.inset_axes([0.2, 0.5, 0.5, 0.36], xlim=(0, 0.4), ylim=(0.095, 0.11), yticks=[0.1, 0.11])
+inset.plot(p, weight(p, 0.25), color=DOWN)
+inset.set_title("enlarged: it dips", fontsize=9, color=DOWN)
+inset.tick_params(labelsize=8)
+right.indicate_inset_zoom(inset, edgecolor=NEUTRAL)
+left.plot([0, 1], [0, 1], color=NEUTRAL, lw=0.8, ls="-")
+for ax, title in ((left, "Small chances weigh too much"), (right, "Gamma 0.25: no longer a weight")):
     ax.set(xlabel="chance p", title=title, aspect="equal")
 left.set_ylabel("decision weight w(p)")
 save_figure(
     fig,
     "01_weighting",
-    alt="Decision weight against chance, with the diagonal. Left: for gamma 0.5, 0.61 and 0.69 the "
-    "curve lies above the diagonal for small chances and crosses it at 0.2781, 0.3388 and 0.3776. Right: "
-    "for gamma 0.25 it rises steeply, then dips before rising again; for gamma 2 it stays below the "
-    "diagonal everywhere.",
+    alt="Decision weight against chance. Left, with the diagonal: for gamma 0.5, 0.61 and 0.69 the "
+    "curve lies above it for small chances and crosses it at 0.2781, 0.3388 and 0.3776. Right: "
+    "for gamma 0.25 it shoots up to about 0.107, then, as an enlarged window shows, dips to about 0.098 "
+    "before it rises again.",
 )
 plt.show()
 
 # %% [markdown]
 # ## 5. The value of a gamble
 #
-# Now put the two curves together. The form of 1979 is **separable**: each outcome's value times the weight of
-# its own chance, added up, $V = \sum_i w(p_i)\,v(z_i)$. Popular notes put the weights of 1992 into it. Do the
-# same for now; for the ticket of the opening question it does no harm.
+# Now put the two curves together. The simplest way, from 1979, is **separable**: each outcome's value times the
+# weight of its own chance, added up, $V = \sum_i w(p_i)\,v(z_i)$. Put the weights of 1992 into it for now; for
+# the ticket of the opening question it does no harm.
 
 # %%
 ticket = weight(0.8) * value(100) + weight(0.2) * value(0)
@@ -335,7 +322,7 @@ print(f"the ticket is given away for any sure amount above {swap:.2f} dollars")
 # They take the 60, and would take anything above 56.75 for a ticket that pays 80 on average. How close was
 # your guess?
 #
-# The separable form has a flaw that shows when there are many outcomes. Ten prizes, from 91 to 100 dollars,
+# The separable sum has a flaw that shows when there are many outcomes. Ten prizes, from 91 to 100 dollars,
 # each with a chance of 1 in 10. Surely not worth more than a sure 100.
 
 # %%
@@ -348,9 +335,9 @@ print(f"the gamble feels like {separable:.1f}, a sure 100 feels like {value(100)
 # Absurd: never more than 100, and felt as better than 100. Each small chance is blown up, and nothing makes
 # the weights add up to 1.
 #
-# The 1979 theory was made for few outcomes. The remedy of 1992 is **cumulative**: do not bend the chance of
-# each prize, bend the chance of *at least* this prize. The weight of one prize is what it adds. With the best
-# prize first,
+# In 1979 the sum was meant for at most two outcomes other than 0. The remedy of 1992 is **cumulative**: do not
+# bend the chance of each prize, bend the chance of *at least* this prize. The weight of one prize is what it
+# adds. With the best prize first,
 #
 # $$\pi_i = w(p_1 + \dots + p_i) - w(p_1 + \dots + p_{i-1})$$
 
@@ -425,7 +412,7 @@ print(f"the ticket, both ways: {both[0]:.2f} {both[1]:.2f}")
 # %% [markdown]
 # The ten prizes are worth something between the worst and the best of them again. For the ticket the two
 # forms agree, as they must with at most one gain and one loss: then there is nothing to rank. With more
-# outcomes they differ, and the sum of 1979 with the weights of 1992 is neither theory.
+# outcomes they differ, and the separable sum with the weights of 1992 is neither theory.
 
 # %% [markdown]
 # An independent check. Build the gamble from the bottom instead: climbing from one prize to the next adds
@@ -475,18 +462,29 @@ for name, gain in (("ticket", gain_from_ticket), ("insurance", gain_from_insuran
     print(f"{name:<9} is bought up to a price of {bisect(gain, 1, 100):.2f} dollars")
 
 # %% [markdown]
-# Above zero means: buys. Both are bought, by one person with one set of parameters, and far above the fair
-# price. Without weighting ($\gamma = \delta = 1$) they buy *neither*: the value function makes small sure
-# prices hurt and large amounts fade. The blown-up chance of 1 in 1,000 turns both decisions.
+# Above zero means: buys. One person with one set of parameters buys both, far above the fair price. Without
+# weighting ($\gamma = \delta = 1$) they buy *neither*: the blown-up chance of 1 in 1,000 turns both decisions.
 #
-# For likely events it all turns round. The picture shows, for winning or losing 100 dollars, the sure amount
-# that feels the same minus the average. Above zero they like the gamble; below, they would rather be rid of
-# it.
+# For likely events it all turns round. Compare, for winning or losing 100 dollars, the sure amount that feels
+# the same with the average. If it lies above, they like the gamble; if below, they would rather be rid of it.
+
+
+# %%
+def sure_amount(p, gamma):
+    return 100 * weight(p, gamma) ** (1 / 0.88)  # v(sure) = w(p) v(100), solved for sure
+
+
+for side, gamma in (("winning", 0.61), ("losing", 0.69)):
+    turn = bisect(lambda p, g=gamma: sure_amount(p, g) - 100 * p, 0.01, 0.9)
+    print(f"{side:<7} 100: the attitude turns at p = {turn:.3f}, where w(p) = {weight(turn, gamma):.3f}")
+
+# %% [markdown]
+# Both turn near 0.24, not where $w$ crosses the diagonal (0.3388 and 0.3776). There the chance is still felt as
+# too large, but the bent money ($\alpha = 0.88$) works against it.
 
 # %%
 p = np.linspace(0, 1, 1001)
-sure_gain = 100 * weight(p, 0.61) ** (1 / 0.88)  # v(sure) = w(p) v(100), solved for sure
-sure_loss = -100 * weight(p, 0.69) ** (1 / 0.88)
+sure_gain, sure_loss = sure_amount(p, 0.61), -sure_amount(p, 0.69)
 fig, ax = plt.subplots(figsize=(7.6, 4.2))
 ax.plot(p, sure_gain - 100 * p, color=UP, ls="-")
 ax.plot(p, sure_loss + 100 * p, color=DOWN, ls="--")
@@ -510,16 +508,28 @@ plt.show()
 # %% [markdown]
 # ## 7. The bridge to KTO
 #
-# A language model answers a question; someone gives the reply a thumb, up or down. For KTO the "outcome" of a
-# reply is its **log-ratio** $r$: the logarithm of how many times more probable the model in training (the
-# *policy*) makes it than a frozen copy from before (the *reference* model), in nats, the unit of the natural
-# logarithm. The reference point is a number $z_0$, in nats too. [Lesson 06](06_kto_loss.ipynb) computes both;
-# here you only need that $r - z_0$ stands where $z - z_{ref}$ stood.
+# A language model answers a question; someone gives the reply a thumb, up or down. Two models take part: the
+# **policy**, which learns, and the **reference model**, a frozen copy from before training. Suppose the reference
+# model gives a reply the probability 0.10, and after some training the policy gives it 0.20.
+
+# %%
+print(f"log-ratio r = ln(0.20 / 0.10) = {np.log(0.20 / 0.10):.2f} nats")
+
+# %% [markdown]
+# This **log-ratio** $r$ is the "outcome" of a reply: above 0, the reply has become likelier. Its unit, the *nat*,
+# is that of the natural logarithm.
+#
+# Careful: the reference *model* is a network. The reference *point* $z_0$ is a number on the axis of $r$, the mark
+# from which gains and losses are counted. So $r - z_0$ stands where $z - z_{ref}$ stood.
+# [Lesson 06](06_kto_loss.ipynb) computes both.
 
 # %% [markdown]
 # Why not simply use $v(r - z_0)$ with the power of 1992? Training climbs along slopes. At the first step the
-# policy *is* the reference, so $r = 0$ for every reply, and $z_0 = 0$ too. Look at the slope exactly there,
-# and far out. Beside it the curve that KTO takes instead, the logistic $\sigma(\beta z)$ with $\beta = 0.1$.
+# policy *is* the reference model, so $r = 0$ for every reply, and $z_0 = 0$ too. Look at the slope there, and far
+# out.
+#
+# Beside it stands the curve that KTO takes instead, the **logistic** $\sigma(u) = 1/(1 + e^{-u})$, an S from 0
+# to 1, taken at $u = \beta z$. $\beta$ says how fast it saturates; here 0.1.
 
 
 # %%
@@ -538,22 +548,14 @@ for z in (0.0, 0.001, 1.0, 10.0, 50.0, 100.0):
 # Two troubles with the power. At the start of training its slope is infinite. And far out it hardly falls: at
 # 100 nats more than half of the slope at 1 is left, so one reply can be pushed for ever. The logistic is
 # steepest at the reference point, with a finite $\beta/4 = 0.025$, and lets go far away.
-#
-# The infinity is not academic. Two people judge the same reply before the first step, one thumb up, one thumb
-# down. The two pulls should cancel.
-
-# %%
-with np.errstate(divide="ignore", invalid="ignore"):
-    pull_up = slope(np.float64(0.0))
-    pull_down = -2.25 * slope(np.float64(0.0))  # from either side: minus infinity
-    print(f"power:    {pull_up} and {pull_down} add up to {pull_up + pull_down}")
-pull = beta * sigmoid(0.0) * (1 - sigmoid(0.0))
-print(f"logistic: {pull:.3f} and {-pull:.3f} add up to {pull - pull:.3f}")
 
 # %% [markdown]
-# A `nan` in the gradient spoils every weight that it updates. So KTO swaps the curve. A thumb up is worth
-# $v = \lambda_D\,\sigma(\beta(r - z_0))$, a thumb down $v = \lambda_U\,\sigma(\beta(z_0 - r))$, and the loss
-# of a reply is $\lambda - v$. The **label** picks the branch, not the sign of $r - z_0$.
+# Write $\lambda_D$ for the weight of a thumb up (D for *desirable*) and $\lambda_U$ for that of a thumb down (U
+# for *undesirable*). Both are 1 unless you set them. **They are not the loss aversion $\lambda$ of section 1.**
+#
+# A thumb up is worth $v = \lambda_D\,\sigma(\beta(r - z_0))$ and its loss is $\lambda_D - v$. A thumb down is
+# worth $v = \lambda_U\,\sigma(\beta(z_0 - r))$ and its loss is $\lambda_U - v$. The **label** picks the branch,
+# not the sign of $r - z_0$.
 
 
 # %%
@@ -571,6 +573,21 @@ for r in (-50.0, -10.0, 0.0, 10.0, 50.0):
 # Mind the middle row: "nothing happened" is worth one half, not 0. The worst case is 0. (With both weights 1,
 # the loss before the first step is therefore 0.5.)
 #
+# Now let two people judge the same reply before the first step, one thumb up, one thumb down. The two pulls
+# should cancel.
+
+# %%
+with np.errstate(divide="ignore", invalid="ignore"):
+    infinite = slope(np.float64(0.0))
+    print(f"power:    {infinite} and {-2.25 * infinite} add up to {infinite - 2.25 * infinite}")
+pulls = [(kto_value(h, label) - kto_value(-h, label)) / (2 * h) for label in (True, False)]
+print(f"logistic: {pulls[0]:.3f} and {pulls[1]:.3f} add up to {sum(pulls):.3f}")
+assert abs(pulls[0] - beta / 4) < 1e-6 and abs(sum(pulls)) < 1e-6
+
+# %% [markdown]
+# A `nan` (not a number) in the gradient spoils every weight that it updates. That is one way to see why KTO swaps
+# the curve; the paper (v1) says only that the power function is hard to optimise.
+#
 # What survives? The S-shape: **concave in gains, convex in losses** (for a thumb down, read $z_0 - r$ as the
 # outcome). Second differences show it: negative where a curve is concave, positive where it is convex.
 
@@ -583,18 +600,18 @@ for name, curve in curves.items():
     print(f"{name}: concave in gains {concave}, convex in losses {convex}, loss/gain {ratio:.2f}")
 
 # %% [markdown]
-# The last number, losing 10 against winning 10, shows what is gone: 1.00 in the place of 2.25. The logistic
-# is the same on both sides.
-#
+# The last number, losing 10 against winning 10, shows what is gone: 1.00 in the place of 2.25.
+
+# %% [markdown]
 # | piece | 1992 | KTO |
 # |---|---|---|
 # | reference point | yes | kept, $z_0$ |
 # | concave in gains, convex in losses | yes | kept, and bounded |
-# | power, exponents | $\alpha = 0.88$ | dropped; $\beta$ says how fast it saturates |
-# | loss aversion $\lambda$ at the reference point | 2.25 | dropped; two label weights, 1 and 1 by default |
+# | power | $\alpha = 0.88$ | replaced by the logistic with $\beta$ |
+# | loss aversion $\lambda$ | 2.25 | replaced by two label weights, 1 and 1 by default |
 # | probability weighting $w(p)$ | yes | dropped |
 #
-# (The label weights are not the decision weights of section 4 either, though both get called "weights".)
+# (The label weights are not the decision weights of section 4 either.)
 
 # %%
 r = np.linspace(-60, 60, 601)
@@ -625,10 +642,9 @@ plt.show()
 # %% [markdown]
 # ## 8. What goes wrong: "$\lambda_D = 1.33$ is loss aversion"
 #
-# A much-copied notebook sets $\lambda_D = 1.33$ on thumbs *up*, $\lambda_U = 1$ on thumbs down, and says that
-# this models loss aversion. It is backwards. Loss aversion makes the **loss** side heavy; 1.33 there makes
-# the **gain** side heavy. Offer three persons a fair coin: win 10 or lose 10. No probability weighting, as in
-# KTO.
+# You will meet code that sets $\lambda_D = 1.33$ on thumbs *up*, $\lambda_U = 1$ on thumbs down, and calls this
+# loss aversion. It is backwards: loss aversion makes the **loss** side heavy, 1.33 on thumbs up makes the
+# **gain** side heavy. Offer three persons a fair coin, win 10 or lose 10, without probability weighting.
 
 # %%
 persons = {"1992": 2.25, "both sides alike": 1.0, "gains 1.33, losses 1": 1 / 1.33}
@@ -642,11 +658,19 @@ for name, aversion in persons.items():
 # changes no choice, so only the ratio counts.)
 #
 # Where does 1.33 come from? It is 4/3, the upper end of the range that version 1 of the KTO paper (Section
-# 4.1, Eq. 8) recommends for $\lambda_D n_D / (\lambda_U n_U)$, with $n_D$ thumbs up and $n_U$ down. The
-# authors themselves say there that this leans to gains, unlike Kahneman and Tversky. Their main experiments
-# use 1 and 1.
-#
-# The same notebook puts loss aversion at 1.5 to 2.5. Its 1.33 does not even lie in there.
+# 4.1, Eq. 8) recommends for $\lambda_D n_D / (\lambda_U n_U)$, with $n_D$ thumbs up and $n_U$ thumbs down. The
+# authors say there themselves that this leans to gains, unlike Kahneman and Tversky. Mind the counts:
+
+# %%
+for weight_up, n_up, n_down in ((1.33, 4, 4), (1.33, 3, 5), (4.0, 1, 3)):
+    ratio = weight_up * n_up / (1.0 * n_down)
+    print(f"weight {weight_up:.2f} on {n_up} up, weight 1 on {n_down} down: ratio {ratio:.3f}")
+
+# %% [markdown]
+# $\lambda_D = 1.33$ reaches 1.33 only with as many thumbs up as down. With 3 up and 5 down the ratio is 0.798: in
+# total the *down* side is heavier. So the setting is not forbidden; its *name* is wrong, and without the counts
+# it says nothing. [Lesson 00](00_start_here.ipynb) uses the ratio 4/3 on purpose, counts included: with three
+# thumbs down for each thumb up that takes $\lambda_D = 4$. The paper's main experiments use 1 and 1.
 #
 # One promise is left: this lesson runs without torch.
 
@@ -657,12 +681,13 @@ assert "torch" not in sys.modules
 # %% [markdown]
 # ## Recap
 #
-# - Outcomes are felt as distances from a reference point; $v(10) = 7.586$ and $v(-10) = -17.068$ in 1992.
-# - Diminishing sensitivity holds on both sides. Small $\alpha$ is steep only next to the reference point.
-# - Small chances weigh too much: below 0.2781 at $\gamma = 0.5$. At 2 nothing crosses; below 0.279 the curve
-#   falls.
+# - Outcomes are felt as distances from a reference point; $v(10) = 7.586$, $v(-10) = -17.068$.
+# - Sensitivity diminishes on both sides. Small $\alpha$ is steep only next to the reference point.
+# - Small chances weigh too much: with the measured $\gamma = 0.61$, all below $p = 0.3388$. (For $\gamma$ under
+#   0.279 the curve has a falling piece and makes no sense.)
 # - Weighting, not the value function, makes one person buy insurance and a lottery ticket.
-# - KTO keeps the reference point and the S-shape. It drops the power, the kink and the weighting of chances.
+# - KTO keeps the reference point and the S-shape. It drops the power, the kink and the weighting of chances. Its
+#   two label weights are no loss aversion.
 
 # %% [markdown]
 # ## Questions an interviewer asks
@@ -673,14 +698,14 @@ assert "torch" not in sys.modules
 # </details>
 #
 # <details><summary>Why not use the 1992 value function as the loss?</summary>
-# Its slope is infinite at the reference point, exactly where every reply is at the first step, and far out it
-# never lets go. The paper calls it hard to optimise. (Not because "an exponential is expensive", as one note
-# says: it is a power.) The logistic has its largest slope, β/4, at the reference point and saturates.
+# The paper calls it hard to optimise. One can see why: its slope is infinite at the reference point, where every
+# reply is at the first step, and far out it never lets go. The logistic has its largest slope, β/4, at the
+# reference point and saturates.
 # </details>
 #
 # <details><summary>Is λ_D = 1.33 loss aversion?</summary>
-# No. Loss aversion makes losses heavier, 2.25 to 1. A weight of 1.33 on thumbs up makes gains heavier. 4/3 is
-# the upper end of version 1's range for λ_D n_D / (λ_U n_U); the default is 1 and 1.
+# No. Loss aversion makes losses heavier, 2.25 to 1. With equal counts, 1.33 on thumbs up makes gains heavier. 4/3
+# is the upper end of version 1's range for λ_D n_D / (λ_U n_U); the default weights are 1 and 1.
 # </details>
 #
 # <details><summary>A person has α close to 0. Are they very sensitive?</summary>
@@ -689,9 +714,9 @@ assert "torch" not in sys.modules
 # </details>
 #
 # <details><summary>What is the difference between the 1979 and the 1992 form?</summary>
-# 1979 bends each chance on its own, so weights need not add up to 1 and a gamble can be felt as better than
-# its best prize. 1992 bends cumulative chances, ranked from the extremes inwards, separately for gains and
-# losses.
+# 1979 bends each chance on its own, for at most two outcomes other than 0. Taken beyond them, its separable sum
+# can rate a gamble above its best prize, since the weights need not add up to 1. 1992 bends cumulative chances,
+# ranked from the extremes inwards, separately for gains and losses.
 # </details>
 #
 # <details><summary>What is KTO's value at the reference point?</summary>
@@ -701,15 +726,15 @@ assert "torch" not in sys.modules
 # %% [markdown]
 # ## Sources
 #
-# - Kahneman and Tversky (1979), "Prospect Theory: An Analysis of Decision under Risk": the separable form,
-#   and the idea that blown-up small chances explain both insurance and gambling.
+# - Kahneman and Tversky (1979), "Prospect Theory: An Analysis of Decision under Risk": the separable sum for
+#   few outcomes, and the idea that blown-up small chances explain both insurance and gambling.
 # - Tversky and Kahneman (1992), "Advances in Prospect Theory": value function (Eq. 5), weighting function
 #   (Eq. 6), the cumulative form, and the medians.
 # - Ingersoll (2007), "Non-Monotonicity of the Tversky-Kahneman Probability-Weighting Function": a curve that
 #   falls, and weights below zero.
 # - KTO, arXiv 2402.01306: the example of 100 dollars at 80 in 100 against a sure 60. Version 1: 0.88 and
-#   2.25, the loss (Eq. 7), the range of the two weights (Section 4.1, Eq. 8). The current version reportedly
-#   widens that range to [1, 3/2].
+#   2.25, the loss (Eq. 7, whose $r$ contains $\beta$), the range of the weights (Section 4.1, Eq. 8). The current
+#   version reportedly widens it to [1, 3/2].
 # - Computed here: all crossings, the limit 0.279, all prices, the table of slopes.
 #
 # Next: [02](02_tiny_llama.ipynb), where a language model small enough to see through takes the stage.

@@ -17,7 +17,7 @@
 # **Before you run anything**
 #
 # A user asks which sound an owl makes. The model replies ` No.` and gets a thumbs down. Those are four
-# characters: a blank, two letters, a full stop.
+# characters: a blank (the space character), two letters, a full stop.
 #
 # The row becomes a list of token ids, and the loss scores some of their positions. How many? Write a number
 # down. Section 7 prints the answer.
@@ -48,8 +48,8 @@ datasets.disable_progress_bars()
 # %% [markdown]
 # ## 1. Text is bytes
 # A model computes with whole numbers, not letters. Every text already is a list of numbers: its UTF-8 bytes.
-# A plain English letter is one byte, others take two to four. So 256 numbers are enough for every text in
-# every language, and there is no such thing as an unknown character.
+# A plain English letter is one byte, others take two to four. So 256 numbers are enough for every language, and
+# no character is unknown.
 #
 # The course keeps ids 0, 1 and 2 for three special tokens (section 5). Byte $b$ therefore gets id $b + 3$,
 # and the first free id is 259.
@@ -130,8 +130,8 @@ print(chunks("It is blue. Happy to help!"))
 # Now the whole training loop: merge until there are `vocab_size` different ids, the vocabulary. Ties go to
 # the pair with the smaller ids, so that everybody learns the same merges.
 #
-# The corpus is every sentence of the course's small world: 64 questions in their template, with 48 possible
-# replies each.
+# The corpus is the course's small world: 64 prompts (32 facts, each asked in two wordings) and 48 replies to each:
+# 6 ways of speaking, polite or rude, times 8 answers, one of them right.
 
 
 # %%
@@ -151,8 +151,9 @@ def train_bpe(texts, vocab_size):
 
 corpus = world.corpus()
 merges = train_bpe(corpus, vocab_size=512)
-print(len(corpus), "texts,", len(merges), "merges")
+print(f"{len(corpus)} texts = 64 prompts + 64 * 48 = {64 * 48} replies; {len(merges)} merges learned")
 print(corpus[0], "|", corpus[1])
+assert len(corpus) == 64 + 64 * 48
 
 # %% [markdown]
 # ## 3. Decode and encode
@@ -259,8 +260,11 @@ print(same, "of", len(corpus), "texts have the same ids")
 assert same == len(corpus)
 
 # %% [markdown]
-# That compares encoding. The library can also **learn** merges. Give its trainer the same chunks and the same
-# size.
+# ### For the curious: does the library learn the same merges?
+# Skip this on a first read. Result: 220 of 253 merges agree, the token count is the same, and the first
+# difference is a tie.
+#
+# Give the library's trainer the same chunks and the same size. (`Ġ` is how a tokenizer file writes the blank.)
 
 # %%
 other = Tokenizer(models.BPE())
@@ -282,10 +286,7 @@ print("ours:", ours[first], "theirs:", theirs[first])
 print("tokens needed:", total[-1], "and", sum(len(other.encode(text).ids) for text in corpus))
 
 # %% [markdown]
-# (`Ġ` is how a tokenizer file writes the blank: every byte gets a printable stand-in.)
-#
-# Most merges agree, and both need the same number of tokens. Why not all? Replay our first four merges, up to
-# the first difference, and count the two candidates.
+# Replay our first four merges, up to the first difference, and count the two candidates.
 
 # %%
 words = {tuple(byte + FIRST_BYTE_ID for byte in piece): times for piece, times in pieces.items()}
@@ -296,20 +297,19 @@ for pair in [" I", "It"]:
     print(repr(pair), counts[tuple(byte + FIRST_BYTE_ID for byte in pair.encode())])
 
 # %% [markdown]
-# A tie. The library orders bytes by their printable stand-ins, we order them by value, so ties fall
-# differently. (A test of this course breaks ties their way and learns all 253 of their merges.) Neither is
-# wrong. But a model and its tokenizer belong together: with the other file, token 263
-# would mean something else. The course ships ours.
+# A tie, and the two order their candidates differently. (Break ties the library's way and all 253 agree; a test of
+# this course does.) Neither is wrong, but a model and its tokenizer belong together: with the other file, token
+# 263 would mean something else. The course ships ours.
 
 # %% [markdown]
 # ## 5. Special tokens
-# Three ids are no text at all. They are signals.
+# Three ids are signals, not text.
 #
 # | id | token | meaning |
 # |---|---|---|
-# | 0 | `<pad>` | fills a short row up to the length of the longest; no one reads it |
-# | 1 | `<bos>` | begin of sequence: gives the first real token something to be predicted from |
-# | 2 | `<eos>` | end of sequence: the model emits it to say "I have finished" |
+# | 0 | `<pad>` | padding: fills a short row up to the length of the longest |
+# | 1 | `<bos>` | begin of sequence: the first real token is predicted from it |
+# | 2 | `<eos>` | end of sequence: the model says "I have finished" |
 #
 # From here on we use the tokenizer file that ships with the course.
 
@@ -337,31 +337,29 @@ print([tokenizer.decode([i]) for i in ids_of("<eos>", tokenizer)])
 
 # %% [markdown]
 # ## 6. The prompt template
-# The model must see where the user stops and where its own reply begins. The course uses the plainest
-# template there is: `USER:` question `ASSISTANT:`. No blank after the last colon; the completion brings it.
-# (It is plain text, so a user can type `ASSISTANT:` too. Many production templates use special tokens here.)
+# The model must see where the user stops and its own reply begins. The course's template is `USER:` question
+# `ASSISTANT:`. No blank after the last colon; the completion brings it. (A user can type `ASSISTANT:` too; many
+# production templates use special tokens here.)
 #
-# Below it are the eight rows that lessons 03 to 06 compute with. The bar marks the boundary; it is not in the
-# data. Thumbs can be about anything: row 5 copies homework, row 8 refuses.
+# Below it stand the eight rows, 0 to 7, that lessons 03 to 06 compute with. The bar marks the boundary; it is not
+# in the data. Thumbs can be about anything: row 4 copies homework, row 7 refuses.
 
 # %%
 print(repr(format_prompt("What colour is the sky?")))
 rows = load_eight_rows()
-for row in rows:
-    print("up  " if row["label"] else "down", row["prompt"] + "|" + row["completion"])
+for number, row in enumerate(rows):
+    print(number, "up  " if row["label"] else "down", row["prompt"] + "|" + row["completion"])
 
 # %% [markdown]
 # ## 7. One row becomes ids and a mask
 # The sequence is `<bos>` + prompt + completion + `<eos>`.
 #
-# KTO asks how likely the **completion** is, given the prompt. So a second list, `label_mask`, says which
-# positions count: 0 on `<bos>` and prompt, 1 on the completion and on `<eos>`.
-#
-# `<eos>` is scored because stopping is part of the reply.
+# KTO asks how likely the **completion** is, given the prompt. So a second list, `label_mask`, is 0 on `<bos>` and
+# prompt, and 1 on the completion and on `<eos>`: stopping is part of the reply.
 #
 # Where does the prompt end? Tokenize the prompt alone, tokenize prompt + completion as **one** text, and take
-# the longest common beginning. (TRL 1.16 uses the same rule. Section 8 shows why it is not simply "the length
-# of the prompt".)
+# the longest common beginning; section 8 shows why. (TRL 1.16 does the same. TRL is Hugging Face's training
+# library for alignment methods.)
 
 
 # %%
@@ -386,7 +384,9 @@ def tokenize_feedback(row, tokenizer, max_length=None):
 
 
 # %% [markdown]
-# Look at the row about the owl, token by token.
+# `attention_mask` is 1 on every token. It is dull now; in lesson [04](04_collator.ipynb) padding gets a 0.
+#
+# Look at row 7, about the owl, token by token.
 
 # %%
 owl = tokenize_feedback(rows[7], tokenizer)
@@ -407,15 +407,15 @@ def scored_ids(example):
     return [i for i, mask in zip(example["input_ids"], example["label_mask"], strict=True) if mask]
 
 
-for row in rows:
+for number, row in enumerate(rows):
     example = tokenize_feedback(row, tokenizer)
     scored = scored_ids(example)
     assert tokenizer.decode(scored) == row["completion"] + "<eos>"
     assert example["input_ids"][0] == tokenizer.bos_token_id and example["label_mask"][0] == 0
-    print(len(example["input_ids"]), "tokens,", len(scored), "scored")
+    print(f"row {number}: {len(example['input_ids'])} tokens, {len(scored)} scored")
 
 # %% [markdown]
-# All eight at once. The row about homework is long because the corpus never used its words.
+# All eight at once. Row 4, about homework, is long because the corpus never used most of its words.
 
 # %%
 fig, ax = plt.subplots(figsize=(7.2, 3.6))
@@ -429,7 +429,7 @@ for y, row in enumerate(rows):
     ax.text(end + 1.5, y, thumb, color=colour, va="center", fontsize=9)
 ax.text(1, 4, "<bos> and prompt: not scored", va="center", fontsize=9)
 ax.annotate("<eos>, scored", (43.5, 4.4), xytext=(34, 6.3), arrowprops={"arrowstyle": "->"}, fontsize=9)
-ax.set(yticks=range(8), yticklabels=range(1, 9), ylabel="row", xlabel="position (tokens)", xlim=(0, 53))
+ax.set(yticks=range(8), ylabel="row", xlabel="position (tokens)", xlim=(0, 53))
 ax.invert_yaxis()
 ax.grid(axis="y", visible=False)
 ax.set_title("The loss reads the coloured tokens and <eos>, nothing else")
@@ -438,7 +438,7 @@ save_figure(
     "03_label_mask",
     alt="Eight horizontal bars, one per feedback row, over token positions. Each bar starts with a grey part "
     "for the prompt, which is not scored, then a coloured part for the completion, then one black cell for "
-    "the end-of-sequence token. Row 5, about homework, is twice as long as the others with 44 tokens.",
+    "the end-of-sequence token. Row 4, about homework, is about twice as long as the others with 44 tokens.",
 )
 plt.show()
 
@@ -465,18 +465,19 @@ show_boundary("USER: Sky? ASSISTANT: ", "It is blue.")
 #
 # Alone, the second prompt has 8 tokens, but it shares only 7 with the whole. Cut by length, and ` It` would
 # count as prompt and never be scored.
+
+# %% [markdown]
+# So the three rules differ when a token spans the boundary. On a clean cut they agree.
 #
-# | rule | when a token spans the boundary |
+# | rule | what happens |
 # |---|---|
 # | tokenize the parts, join the ids | ids that the whole text never has |
 # | one text, cut at the prompt's length (TRL 1.9, with a warning) | the spanning token is not scored |
 # | one text, cut at the common beginning (TRL 1.16, this course) | the spanning token is scored |
-#
-# On a clean cut all three agree.
 
 # %% [markdown]
 # ## 9. Truncation
-# `max_length` keeps the first tokens of a row and drops the rest. Take the owl row: 18 tokens, 14 of them
+# `max_length` keeps the first tokens of a row and drops the rest. Take the owl row, row 7: 18 tokens, 14 of them
 # before the completion.
 
 # %%
@@ -488,8 +489,8 @@ for max_length in [18, 17, 15, 14]:
 # `<eos>` goes first. At 17 the row no longer teaches when to stop. That is better than putting `<eos>` behind
 # a reply that was cut in the middle: it would teach to stop there.
 #
-# At 14 nothing is left to score. Such a row would only add a constant to the loss, so the package's version
-# refuses it and says how to mend it.
+# At 14 nothing is left to score: the sum over no tokens is 0 whatever the model does, so the row can teach
+# nothing. The package's version refuses it and says how to mend it.
 
 # %%
 try:
@@ -559,10 +560,10 @@ print(mixed(in_order), "of", len(in_order), "batches are mixed")
 
 # %% [markdown]
 # One, where the last, shorter block happens to split a batch. Before it, 125 batches in a row are all liked,
-# the next 125 all disliked. The model is pulled up, then down, and sees no contrast within a step.
+# the next 125 all disliked: no contrast within a step.
 #
-# This is not made up: TRL 1.16 unpairs in such blocks, reads in order, and shuffles nothing. A run there gave
-# the same 1 of 625. So unpair yourself, and shuffle **before** you hand the rows to any trainer.
+# TRL 1.16 unpairs in such blocks, reads in order, and shuffles nothing; a run there gave the same 1 of 625. So
+# unpair yourself, and shuffle **before** you hand the rows to any trainer.
 #
 # What to expect then? Eight fair coins show one side only with probability $2 \cdot (1/2)^8$.
 
@@ -591,13 +592,16 @@ for ax, shares, colour, title in [
 ]:
     ax.plot(shares, ".", color=colour, markersize=3)
     ax.set(title=title, ylabel="share of thumbs up", ylim=(-0.08, 1.08), yticks=[0, 0.5, 1])
-axes[0].text(555, 0.5, "the only mixed batch →", ha="right", va="center", fontsize=9)
+only = next(i for i, share in enumerate(in_order) if 0 < share < 1)
+axes[0].plot(only, in_order[only], "o", color="black", markersize=8)
+axes[0].text(only - 12, 0.5, f"the only mixed batch ({8 * in_order[only]:.0f} of 8 up)", ha="right", va="center")
 axes[1].set_xlabel("batch of eight rows (number)")
 save_figure(
     fig,
     "03_batches",
     alt="Share of thumbs up in each of 625 batches. Upper panel, rows in blocks: the share jumps between 1 "
-    "and 0 every 125 batches. Lower panel, shuffled rows: the shares scatter around one half.",
+    "and 0 in long runs, and one black dot marks the only mixed batch. Lower panel, shuffled rows: the "
+    "shares scatter around one half.",
 )
 plt.show()
 
@@ -634,8 +638,11 @@ for name, (prompt_ids, reply_ids) in cases.items():
     print(f"{name:>20}: {logp:8.4f} nats, probability {math.exp(logp):.1e}")
 
 # %% [markdown]
-# (Nats are logarithms to base $e$; lesson [05](05_get_probs.ipynb) takes them apart.) The right way gives
-# nearly one chance in ten, the other two practically none. Nothing crashed.
+# (Nats are logarithms to base $e$; see lesson [05](05_get_probs.ipynb).) The right way gives nearly one chance in
+# ten, the other two practically none. Nothing crashed.
+#
+# This model has seen one template only, so it is extreme. We expect that a large model suffers less (not measured
+# here), which makes the mistake harder to notice.
 #
 # Let the model talk after the stray blank, always taking the likeliest token:
 
@@ -647,13 +654,15 @@ for text in [prompt, prompt + " "]:
     print(repr(tokenizer.decode(ids[1:])))
 
 # %% [markdown]
-# The common-prefix rule cannot help here: it repairs training, but at generation time there is only the
-# prompt. So keep the blank out of the template, and let every completion begin with it.
-#
+# Section 7's rule would have saved the *training* row: it tokenizes prompt and completion as one text, so the stray
+# blank joins ` It`. But when the model *generates*, there is no completion yet, and the stray blank stays a token
+# of its own. So keep it out of the template, and let every completion begin with it.
+
+# %% [markdown]
 # **Labels that are words.** A CSV file gives you `"False"`, a string, and Python's `bool` calls every
-# non-empty string true. Every row becomes thumbs up, without a word of warning. (LLaMA-Factory once had this
-# symptom; the user who reported it suspected a check that is true for any text.) The package refuses to
-# guess.
+# non-empty string true. Every row becomes thumbs up, without a word of warning. (LLaMA-Factory, another training
+# library, once read every row as thumbs up; the user who reported it suspected a check that is true for any text.)
+# The package refuses to guess.
 
 # %%
 from_csv = [dict(row, label=str(row["label"])) for row in rows]
@@ -680,7 +689,7 @@ except TypeError as error:
 #
 # <details><summary>Why not tokenize prompt and completion separately?</summary>
 # Tokens may span the boundary. The joined ids can be a sequence that the whole text never produces, so the
-# model is scored on something it has never seen. Section 12 shows the price.
+# model is scored on something it has never seen. Section 12 shows the price for the course's small model.
 # </details>
 #
 # <details><summary>Which tokens does the KTO loss score?</summary>
@@ -692,8 +701,8 @@ except TypeError as error:
 # </details>
 #
 # <details><summary>What happens to a row whose completion is cut away entirely?</summary>
-# Nothing is left to sum, so its log-probability is 0 whatever the model does: a constant in the loss, without
-# gradient. Drop the row or raise the length.
+# Nothing is left to sum, so its log-probability is 0 whatever the model does. It gives no gradient of its own and
+# only dilutes the mean over the batch. Drop the row or raise the length.
 # </details>
 #
 # <details><summary>You have 10,000 preference pairs. How do you get KTO data?</summary>
@@ -702,7 +711,8 @@ except TypeError as error:
 
 # %% [markdown]
 # ## Sources
-# - Byte-pair encoding for text: Sennrich, Haddow and Birch, ACL 2016 (P16-1162).
+# - Byte-pair encoding for text: Sennrich, Haddow and Birch, ACL 2016 (P16-1162), on characters. On bytes: GPT-2
+#   (Radford et al., 2019, "Language Models are Unsupervised Multitask Learners").
 # - TRL 1.16.0: end-of-sequence and common-prefix rule, truncation to the first tokens, unpairing in blocks,
 #   sequential sampler: its code, read and run. TRL 1.9.0: cut by length, with a warning.
 # - Every row read as desirable: reported and fixed in LLaMA-Factory, issue 3803 (May 2024).

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 04 · The collator: many rows, one batch
 #
-# Turn rows into one batch: padding, three masks, and another row's reply for every prompt, as KTO needs it.
+# Turn rows into one batch: padding, two masks, the thumbs, and another row's reply for every prompt.
 
 # %% [markdown]
 # **You will be able to**
-# - pad a batch by hand and say which question each of its three masks answers,
+# - pad a batch by hand and say what `attention_mask`, `label_mask` and `label` are for,
 # - build the mismatched completions, and say why they are rotated and not reversed,
 # - spot four faults that raise no error: a method that nobody calls, a lost EOS, rows sorted by prompt,
 #   batches with one kind of thumb.
@@ -65,7 +65,7 @@ except ValueError as error:
     print("\nas one tensor:", error)
 
 # %% [markdown]
-# ## 2. Padding and the three masks, by hand
+# ## 2. Padding, two masks and a label, by hand
 #
 # Take two rows only, 0 and 7. The shorter one is filled up on the right with the padding token until both
 # are equally long.
@@ -76,20 +76,20 @@ longest = max(len(first["input_ids"]), len(last["input_ids"]))
 missing = longest - len(last["input_ids"])
 input_ids = torch.tensor([first["input_ids"], last["input_ids"] + missing * [tokenizer.pad_token_id]])
 print(input_ids)
-print(f"padding token: id {tokenizer.pad_token_id}, {missing} of them in the second row")
+print(f"padding token: id {tokenizer.pad_token_id}, {missing} of them in row 7")
 
 # %% [markdown]
 # The padding is no text. Nobody may read it and nobody may score it. Two masks of the same shape say so. A
-# third one, with one entry per row, says which thumb the row got.
+# third tensor, with one entry per row, says which thumb the row got.
 #
-# | mask | shape | the question that it answers |
+# | tensor | shape | the question that it answers |
 # |---|---|---|
 # | `attention_mask` | $(B, T)$ | is there a token here at all? |
 # | `label_mask` | $(B, T)$ | does this token count in the reply's score? |
 # | `label` | $(B,)$ | thumbs up (True) or down (False)? |
 #
-# $B$ is the number of rows in the batch, $T$ the number of tokens in its longest row. Here is the second
-# row, its end read token by token:
+# $B$ is the number of rows in the batch, $T$ the number of tokens in its longest row. Here is the end
+# of row 7, token by token:
 
 # %%
 attention_mask = torch.tensor([longest * [1], len(last["input_ids"]) * [1] + missing * [0]])
@@ -104,11 +104,13 @@ print("scored:", repr(tokenizer.decode(input_ids[1][label_mask[1].bool()])))
 print("rows with thumbs up:", int(label.sum()), "of", len(label))
 
 # %% [markdown]
-# Prompt: read, but not scored. Reply and `<eos>`: read and scored. Padding: neither. All three masks are
-# used in the same way: they pick cells out of a batch (`input_ids[1][mask]`) or rows (`losses[label]`).
+# Prompt: read, but not scored. Reply and `<eos>`: read and scored. Padding: neither.
 #
-# Two names that people mix up: `label_mask` picks tokens, `label` is the thumb.
-#
+# The three are used in different places. `attention_mask` goes *into* the model: do not read padding.
+# `label_mask` picks the tokens whose scores are added up *after* the model. `label` is the thumb; it picks
+# whole rows (`losses[label]`). People mix up the last two.
+
+# %% [markdown]
 # ## 3. The same as a function
 #
 # For any number of rows. `max_length` cuts a row that is too long, from the right, before padding is added.
@@ -150,7 +152,7 @@ ax.pcolormesh(roles, cmap=colours, vmin=0, vmax=3, edgecolors="white", linewidth
 for i, example in enumerate(examples):
     ax.text(len(example["input_ids"]) - 0.5, i + 0.5, "E", ha="center", va="center", color="white")
 ax.text(6, 7.5, "prompt", ha="center", va="center")
-ax.text(33, 4.5, "reply, E = EOS", ha="center", va="center", color="white")
+ax.text(33, 6.5, "coloured: reply, E = <eos>", ha="center", va="center")
 ax.text(33, 1.5, "padding", ha="center", va="center")
 names = [f"row {i}, {'up' if up else 'down'}" for i, up in enumerate(thumbs)]
 ax.set_yticks([i + 0.5 for i in range(8)], names)
@@ -158,7 +160,7 @@ ax.set(xlabel="position (tokens)", ylim=(8, 0), title="One long row, and the oth
 ax.grid(False)
 alt = (
     "A grid of 8 rows and 44 token positions. Each row is a grey prompt, a coloured reply ending in "
-    "EOS, then pale padding. Row 4 fills all 44 positions; the others end at 18 to 23."
+    "<eos>, then pale padding. Row 4 fills all 44 positions; the others end at 18 to 23."
 )
 save_figure(fig, "04_batch", alt=alt)
 plt.show()
@@ -195,7 +197,7 @@ except ValueError as error:
 #
 # ## 5. Called the way a DataLoader calls it
 #
-# A tempting plan, found in KTO notebooks: subclass `DataCollatorWithPadding` and put the work into a method
+# A tempting plan, found in a public KTO notebook: subclass `DataCollatorWithPadding` and put the work into a method
 # named `collate_batch`. Run it. (The rows go in without their `label_mask`, or the library's code stumbles
 # as above.)
 
@@ -239,15 +241,22 @@ print("collate_batch ran", len(calls), "times")
 # %% [markdown]
 # Each batch is padded to its own longest row. And nothing of the parent class is used any more, so our own
 # collator will inherit nothing.
-#
+
+# %% [markdown]
 # ## 6. The mismatched completions
 #
-# KTO asks of each reply: has training made it more likely, by more than replies in general? "In general" is
-# the reference point $z_0$ ([lesson 06](06_kto_loss.ipynb)). It is measured on inputs with "unrelated
-# outputs" from the same batch (paper v1, section 4.1).
+# KTO looks at the log-ratio $r$ of a reply: how much more likely (in nats) the model in training finds it than
+# the frozen copy from before. Say a liked reply has become twice as likely. Progress? Not if the replies that
+# nobody asked for have become twice as likely too. So $r$ is compared with a mark, the *reference point* $z_0$:
+# how far the model has moved on the whole.
 #
-# So prompt $x_i$ needs a completion $y_j$ with $j \neq i$. The smallest rule that works: the one of the row
-# before.
+# The rated replies cannot tell, since they are the ones we push. So KTO takes "unrelated outputs" of the same
+# batch (paper v1, section 4.1): other rows' replies.
+
+# %% [markdown]
+# Their average log-ratio, or 0 if that is negative, is $z_0$; [lesson 06](06_kto_loss.ipynb) computes it. Here
+# we only build the rows: prompt $x_i$ with a completion $y_j$, $j \neq i$. The smallest rule that works: the
+# completion of the row before.
 
 # %%
 for i in range(len(rows)):
@@ -282,7 +291,7 @@ mixed = mismatched(examples)
 print(tokenizer.decode(mixed[4]["input_ids"]))
 
 # %% [markdown]
-# Every reply should still be there exactly once; it has only moved.
+# Every reply should still be there exactly once, and none behind its own prompt. (The eight texts differ.)
 
 # %%
 def replies_of(rows):
@@ -290,8 +299,11 @@ def replies_of(rows):
     return [tokenizer.decode(ids) for ids in scored]
 
 
-assert Counter(replies_of(mixed)) == Counter(replies_of(examples))
-print("every reply still there, once:", Counter(replies_of(mixed)) == Counter(replies_of(examples)))
+before, after = replies_of(examples), replies_of(mixed)
+own = sum(a == b for a, b in zip(before, after, strict=True))
+assert Counter(before) == Counter(after) and own == 0
+print("every reply still there, once:", Counter(before) == Counter(after))
+print("rows that kept their own:     ", own)
 
 # %% [markdown]
 # ### Why a rotation?
@@ -320,7 +332,8 @@ for size in (2, 4, 8):
 
 # %% [markdown]
 # Reversing looks as good, and is right for even batches. In an odd batch the middle row is its own mirror
-# image and keeps its reply. TRL reversed until August 2024 (issue #1911, mended in #1970).
+# image and keeps its reply. TRL, Hugging Face's training library for alignment methods, reversed until August
+# 2024 (issue #1911, mended in #1970).
 #
 # A shuffle keeps one row on average, whatever the size: each of $B$ rows stays with chance $1/B$. And a
 # batch of one has no other row: no rule can help.
@@ -414,6 +427,7 @@ def score(batch, prefix=""):
 alone = torch.cat([score(pad_rows([example], tokenizer.pad_token_id)) for example in examples])
 together = score(collate(examples))
 print(together)
+print("tokens scored:", batch["label_mask"].sum(1).tolist())
 print("largest relative difference < 1e-12:", bool(((together - alone) / alone).abs().max() < 1e-12))
 assert ((together - alone) / alone).abs().max() < 1e-12
 
@@ -473,7 +487,8 @@ print(f"the same file, shuffled: {same_prompt(shuffled)} of {n}, expected {n * 1
 # %% [markdown]
 # After a shuffle, 19 of the other 479 rows share a row's prompt; that gives the expected count.
 #
-# Does it matter? Ask the model how likely it finds each reply behind the prompt it was given.
+# Where prompts are equal, $x_i$ with $y_{i-1}$ is simply row $i-1$: not an unrelated output, but a rated reply
+# of the batch. How likely does the model find each reply behind the prompt it was given?
 
 # %%
 def scores_of(rows, prefix):
@@ -497,20 +512,36 @@ for level, (colour, logps) in enumerate(groups.values()):
     ax.plot(2 * [logps.mean()], [level - 0.3, level + 0.3], color="black", linestyle="-")
     ax.text(logps.mean(), level - 0.33, f"mean {logps.mean():.2f}", ha="center", va="bottom")
 ax.set_yticks(range(3), list(groups))
-ax.set(xlabel="log-probability of the reply (nats)", ylim=(2.5, -0.8))
+for x, cloud in [(-2.6, "right"), (-4.4, "wrong"), (-10.9, "another kind of question")]:
+    ax.text(x, 2.36, cloud, ha="center", va="top", color=NEUTRAL)
+ax.set(xlabel="log-probability of the reply (nats)", ylim=(2.75, -0.8))
 ax.set_title("In a sorted file the mismatched replies are not mismatched")
 alt = (
     "Log-probabilities of replies in three groups. Own replies and the mismatched ones of a sorted "
-    "file lie at the same place; those of a shuffled file are far less likely."
+    "file lie in the same two clouds, right answers and wrong ones; most of those of a shuffled file "
+    "answer another kind of question and lie far lower."
 )
 save_figure(fig, "04_sorted_file", alt=alt)
 plt.show()
 
+# %%
+kinds = {question.prompt: question.kind for question in world.trained_questions()}
+here = [kinds[row["prompt"]] for row in shuffled]
+there = [here[start + (i - 1) % 8] for start in range(0, n, 8) for i in range(8)]
+same_kind = torch.tensor([one == other for one, other in zip(here, there, strict=True)])
+logps = groups["mismatched,\nshuffled file"][1]
+print(f"same kind of question:    {int(same_kind.sum())} rows, from {logps[same_kind].min():.2f} nats up")
+print(f"another kind of question: {int((~same_kind).sum())} rows, up to {logps[~same_kind].max():.2f} nats")
+
 # %% [markdown]
-# In the sorted file the mismatched replies are about as likely as the rows' own. The reference point would
-# follow the very kind of reply that is being trained, and no error tells you. (The shuffled dots on the
-# right answer a question of the same kind, say one colour for another.)
+# The left cloud, say an animal's sound for a capital, is what "unrelated" should look like. The other two answer a
+# question of the same kind.
 #
+# The sorted file has no such cloud. In a batch about one question the mismatched rows *are* the batch's own
+# rows in another order. So $z_0$ becomes the average log-ratio of the very replies that are trained (or 0 if that is
+# negative): it rises with them, and $r - z_0$ hides the progress. No error tells you.
+
+# %% [markdown]
 # The cure is a shuffle before the rows are cut into batches. The few pairs that still share a prompt are
 # tolerated, here and in TRL 1.16: rotation never compares prompts.
 
@@ -539,11 +570,11 @@ def simulated(n_up, n_rows, batch_size, passes=200):
 
 
 # %%
-print(" B   formula    exact   simulated")
+print(" B   formula   exact     simulated")
 for size in (2, 4, 8, 16, 32):
     exact = (comb(300, size) + comb(900, size)) / comb(1200, size)
     counted = simulated(300, 1200, size)
-    print(f"{size:2d}   {one_sided_chance(0.25, size):.4f}   {exact:.4f}   {counted:.4f}")
+    print(f"{size:2d}   {one_sided_chance(0.25, size):.5f}   {exact:.5f}   {counted:.5f}")
     assert abs(counted - exact) < 0.005 and abs(one_sided_chance(0.25, size) - exact) < 0.001
 
 # %% [markdown]
@@ -565,17 +596,20 @@ ax.set(xlabel="batch size (rows)", ylabel="chance of a one-sided batch", ylim=(0
 ax.set_title("The rarer a thumb, the larger the batch must be")
 alt = (
     "Chance of a batch with one kind of thumb against batch size, log scale, for 50, 25, 10 and 3 "
-    "percent up. All fall; the rarer the thumb, the slower. Simulated dots lie on the curves."
+    "percent up. All fall; the rarer the thumb, the slower. Simulated dots lie near the curves, a "
+    "little below for 3 percent, since they are drawn without replacement."
 )
 save_figure(fig, "04_one_sided", alt=alt)
 plt.show()
 
 # %% [markdown]
-# A one-sided batch is no error: the loss is finite. But all its rows push in one direction, and "mean reward
-# of the thumbs-up rows" has nothing to average there.
+# (One thumb in four at $B = 16$ gives 0.01002: just too much.) A one-sided batch is no error: the loss is
+# finite. But all its rows push in one direction, and "mean reward of the thumbs-up rows" has nothing to
+# average there.
 #
-# Chance is one cause, order the other. Take 2,500 preference pairs, turned into rows in blocks: up to 1,000
-# chosen replies (up), then as many rejected ones (down).
+# Chance is one cause, order the other. [Lesson 03](03_tokenization.ipynb) turns 2,500 preference pairs into
+# rows in blocks: 1,000 chosen replies (up), then as many rejected ones (down), and so on. Only the thumbs
+# matter here:
 
 # %%
 labels = [True] * 1000 + [False] * 1000 + [True] * 1000 + [False] * 1000 + [True] * 500 + [False] * 500
@@ -588,6 +622,7 @@ def with_both_kinds(labels, batch_size=8):
 
 print("in blocks:", with_both_kinds(labels))
 print("shuffled: ", with_both_kinds(random.Random(0).sample(labels, len(labels))))
+print(f"expected after a shuffle: {625 * (1 - 2 * comb(2500, 8) / comb(5000, 8)):.1f}")
 
 # %% [markdown]
 # We did not invent the blocks: TRL 1.16 made them from 2,500 pairs when we ran it. It unpairs in chunks of
@@ -633,8 +668,8 @@ for b in DataLoader(nine, batch_size=4, collate_fn=collate):
 
 # %% [markdown]
 # TRL 1.16 lets the same happen: it checks the batch size that you set, not what is left over (our own run).
-# The package refuses. It also refuses a reply that `max_length` has cut away, which would only add a
-# constant to the loss, and a label that is no bool.
+# The package refuses. It also refuses a label that is no bool, and a reply that `max_length` has cut away:
+# such a row has no gradient of its own and only dilutes the others.
 
 # %%
 refused = [(nine[8:], None), (examples, 14), ([example | {"label": "false"} for example in examples], None)]
@@ -647,8 +682,9 @@ loader = DataLoader(nine, batch_size=4, drop_last=True, collate_fn=package.KTOPa
 print("with drop_last=True, batches of:", [len(b["label"]) for b in loader])
 
 # %% [markdown]
-# "Batch" means the rows of **one** call of the collator. Adding up gradients over several calls gives a
-# larger step, not a larger pool of mismatched replies.
+# One warning. If memory is short, people run several small batches and add up their gradients before one step
+# (*gradient accumulation*). Each small batch still rotates within itself. So a batch size of 1, accumulated 16
+# times, has no mismatched reply at all.
 
 # %% [markdown]
 # ## Recap
@@ -666,9 +702,9 @@ print("with drop_last=True, batches of:", [len(b["label"]) for b in loader])
 #
 # <details><summary>Why does KTO need mismatched completions, and how are they made?</summary>
 #
-# The reference point should say how much more likely the policy has made replies in general. The labelled
-# replies are trained on, so they are no fair sample. Each prompt gets another row's completion of the same
-# batch, by a rotation.
+# The reference point should say how far the policy has moved on the whole. The labelled replies are trained
+# on, so they are no fair sample. Each prompt gets another row's completion of the same batch, by a rotation.
+# (That is a cheap estimate, and a biased one: lesson 06.)
 # </details>
 #
 # <details><summary>Why not reverse the batch?</summary>
@@ -679,7 +715,8 @@ print("with drop_last=True, batches of:", [len(b["label"]) for b in loader])
 #
 # <details><summary>What is the smallest batch, and does gradient accumulation help?</summary>
 #
-# Two rows in one forward pass. Accumulation does not help: every micro-batch makes its own mismatched rows.
+# Two rows in one forward pass (here and in TRL, per device). Accumulation does not help: every micro-batch
+# makes its own mismatched rows.
 # </details>
 #
 # <details><summary>Padding equals EOS. Is that a problem?</summary>

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 05 · From logits to log-probabilities
 #
-# Turn a model's raw scores into the log-probability of a whole reply, and run eleven popular mistakes.
+# Turn a model's raw scores into the log-probability of a whole reply, and recognise eleven common mistakes.
 
 # %% [markdown]
 # **You will be able to**
@@ -18,9 +18,9 @@
 # %% [markdown]
 # **Before you run anything**
 #
-# A trained model scores a reply of nine tokens. By mistake, someone scores each token with the logits that
-# stand at the token's *own* position, instead of the position before it. How many times too low is the
-# result: 1.1 times, 4 times, 40 times? Write it down. Section 10 answers.
+# A trained model scores a reply of nine tokens. The right log-probability is about -2.4. By mistake, someone
+# scores each token with the logits at the token's *own* place, instead of the place before it. What comes
+# out: about -2.6, about -10, about -95? Write it down. Section 10 answers.
 
 # %%
 import math
@@ -53,20 +53,20 @@ torch.set_printoptions(precision=4, sci_mode=False)
 # The mask says which tokens the model wrote: the end token counts, the prompt and the padding do not.
 #
 # For every place in every row a model returns one score per word, a **logit**: a tensor of shape `(B, T,
-# V)`, here `(2, 3, 4)`. We choose ours as logarithms of small whole numbers, so that you can check
-# everything in your head.
+# V)`, here `(2, 3, 4)`. We choose ours as logarithms of small whole numbers, the `counts`, so that you can
+# check everything in your head.
 
 # %%
 words = ["<pad>", "sky?", "blue", "<eos>"]
-labels = torch.tensor([[1, 2, 3], [1, 3, 0]])
+token_ids = torch.tensor([[1, 2, 3], [1, 3, 0]])
 mask = torch.tensor([[0, 1, 1], [0, 1, 0]])
-weights = torch.tensor(
+counts = torch.tensor(
     [[[1, 1, 6, 2], [1, 1, 2, 16], [5, 2, 2, 1]],
      [[1, 1, 6, 2], [5, 2, 2, 1], [5, 2, 2, 1]]], dtype=torch.float64
 )  # fmt: skip
-logits = weights.log()
-for ids, flags in zip(labels.tolist(), mask.tolist(), strict=True):
-    print([words[i] for i in ids], flags)
+logits = counts.log()
+for row, flags in zip(token_ids.tolist(), mask.tolist(), strict=True):
+    print([words[i] for i in row], flags)
 print("logits", tuple(logits.shape), "first place", logits[0, 0])
 
 # %% [markdown]
@@ -74,7 +74,7 @@ print("logits", tuple(logits.shape), "first place", logits[0, 0])
 #
 # $$\log p_v = x_v - \log \sum_u e^{x_u}$$
 #
-# At the first place the weights are 1, 1, 6, 2. They add up to 10, so `blue` must get probability 0.6.
+# At the first place the counts are 1, 1, 6, 2. They add up to 10, so `blue` must get probability 0.6.
 # Logarithms are natural ones; their unit is the **nat**.
 
 # %%
@@ -100,14 +100,14 @@ print(log_probs.exp().sum(-1))
 # The logits at a place are the model's guess *after reading* that token. They are about the **next** one.
 # So place 0 predicts token 1, place 1 predicts token 2, and the last place predicts a token we do not have.
 #
-# In code: drop the last place of the logits, drop the first label.
+# In code: drop the last place of the logits, drop the first token id.
 
 # %%
-predictions, targets = log_probs[:, :-1], labels[:, 1:]
+predictions, targets = log_probs[:, :-1], token_ids[:, 1:]
 print(tuple(predictions.shape), tuple(targets.shape))
 for t in range(2):
     word = words[targets[0, t]]
-    print(f"after reading {words[labels[0, t]]:5s} p({word}) = {predictions[0, t, targets[0, t]].exp():.2f}")
+    print(f"after reading {words[token_ids[0, t]]:5s} p({word}) = {predictions[0, t, targets[0, t]].exp():.2f}")
 
 # %% [markdown]
 # ## 3. Gather: one number per token
@@ -128,7 +128,7 @@ assert torch.allclose(chosen, torch.tensor(slow, dtype=torch.float64))
 # ## 4. The mask
 #
 # The last number of the second row is the score of a padding token. Nobody wrote it, so it must not count.
-# The mask is shifted like the labels: it belongs to the token that is *predicted*.
+# The mask is shifted like the token ids: it belongs to the token that is *predicted*.
 
 # %%
 scored = mask[:, 1:].bool()
@@ -145,6 +145,9 @@ print("probability:", chosen.sum(-1).exp())
 #
 # Shift, softmax, gather, mask: that is the whole function. Entry $t$ of the result belongs to token $t+1$.
 # Section 9 will harden it.
+#
+# Its second argument, `labels`, takes the token ids: the right answers to the predictions. That name is the
+# custom for language models and has nothing to do with thumbs.
 
 # %%
 def get_probs(logits, labels, mask):
@@ -155,8 +158,8 @@ def get_probs(logits, labels, mask):
 
 
 by_hand = torch.tensor([0.6 * 0.8, 0.2], dtype=torch.float64).log()
-assert torch.allclose(get_probs(logits, labels, mask).sum(-1), by_hand)
-print(get_probs(logits, labels, mask))
+assert torch.allclose(get_probs(logits, token_ids, mask).sum(-1), by_hand)
+print(get_probs(logits, token_ids, mask))
 
 # %% [markdown]
 # Now a real model. The course ships a small one, and eight replies with thumbs. What does it think of the
@@ -184,9 +187,9 @@ for token, logp in zip(tokens_of(ids[0, 1:][wrote]), logps[0][wrote], strict=Tru
 # Three tokens carry a decision: how to open, which colour, which ending. The others follow from them, and
 # cost almost nothing.
 #
-# Here is the shift as a picture. Each line is a place, named by the token just read; each column is a token
-# of the reply; the cell holds the log-probability. One cell *below* each bright one stands the same token
-# scored at its own place.
+# Here is the shift as a picture. Each line is a place, named by the token just read (the first, `:`, is the
+# last token of the prompt). Each column is a token of the reply; the cell holds the log-probability. One
+# cell *below* each bright one stands the same token scored at its own place.
 
 # %%
 start = int(label_mask[0].argmax())
@@ -231,9 +234,9 @@ for row, logp, n in zip(load_eight_rows(), sequence_logps(reference, batch), lab
     print(f"{logp:9.4f} nats   {n:2d} tokens  {row['completion']}")
 
 # %% [markdown]
-# The model was trained on polite and rude replies, right and wrong. Those are a few nats away. The reply
-# about homework is a text it has never seen, and its tokens add up to a very low number. `"kl_"` as prefix
-# would score the mismatched rows of lesson 04.
+# The model was trained on polite and rude replies, right and wrong. Those are a few nats away. The homework
+# reply (21 tokens) and `No.` (4 tokens) are texts it has never seen; hence the very low numbers, even for the
+# short one. `"kl_"` as prefix would score the mismatched rows of lesson 04.
 #
 # Is the sum really the logarithm of a probability? In this small world you can test that: one question has
 # 48 possible replies, and their probabilities cannot exceed 1.
@@ -266,11 +269,6 @@ for name, part in (("It is blue.", first), ("the rest", rest), ("the whole", lab
     print(f"{name:12s} sum {piece:.4f}   mean {piece / part.sum():.4f}")
 
 # %% [markdown]
-# KTO compares the trained model, the **policy** $\pi$, with its frozen copy, the **reference**. Their
-# **log-ratio** $r = \log\pi(y|x) - \log\pi_\mathrm{ref}(y|x)$ is therefore a sum over tokens too. A popular
-# notebook calls normalising by the mask the difference from DPO. It is none: neither method divides by the
-# length.
-#
 # ## 7. Check it against three others
 #
 # `cross_entropy` is minus the log-probability of the target. With `reduction="none"` it returns one number
@@ -283,7 +281,8 @@ print(f"largest difference below 1e-12: {bool(gap < 1e-12)}")
 assert gap < 1e-12
 
 # %% [markdown]
-# The library's own loss takes labels with -100 where nothing is scored, and shifts by itself. It is the
+# The loss built into Hugging Face's models takes labels with -100 where nothing is scored, and shifts by
+# itself. It is the
 # *mean* over all scored tokens of the batch, and casts logits to float32. So multiply by the number of
 # tokens and compare six digits.
 
@@ -308,19 +307,29 @@ def with_noise(place):
 
 
 padded = pad_rows([rows[0], {f: v * 2 for f, v in rows[4].items() if f != "label"}], pad_id=0)
-print(f"as it is                            {logps[0].sum():.4f}")
-print(f"noise on logits of the prompt       {with_noise(slice(0, start - 1)):.4f}")
-print(f"noise on logits of the padding      {with_noise(slice(end, None)):.4f}")
-print(f"alone, without padding              {sequence_logps(reference, pad_rows(rows[:1], 0))[0]:.4f}")
-print(f"other neighbour, twice the padding  {sequence_logps(reference, padded)[0]:.4f}")
-print(f"noise on the prompt's LAST place    {with_noise(start - 1):.4f}")
+as_it_is = float(logps[0].sum())
+must_agree = {
+    "noise on logits of the prompt": with_noise(slice(0, start - 1)),
+    "noise on logits of the padding": with_noise(slice(end, None)),
+    "alone, without padding": float(sequence_logps(reference, pad_rows(rows[:1], 0))[0]),
+    "other neighbour, twice the padding": float(sequence_logps(reference, padded)[0]),
+}
+must_differ = {"noise on the prompt's LAST place": with_noise(start - 1)}
+for what, number in ({"as it is": as_it_is} | must_agree | must_differ).items():
+    print(f"{what:35s} {number:.4f}")
+assert all(math.isclose(number, as_it_is, abs_tol=1e-9) for number in must_agree.values())
+assert all(abs(number - as_it_is) > 0.1 for number in must_differ.values())
 
 # %% [markdown]
-# ## 8. Which tokens moved?
+# ## 8. The log-ratio: which tokens moved?
 #
-# Per-token numbers answer a question that no summary can: after some training, *where* in the reply did the
-# policy change? Collect thumbs, train a copy for 40 KTO steps ([lesson 07](07_train.ipynb) explains how;
-# the two weights make up for the rarer thumbs up), and subtract token by token.
+# KTO compares the trained model, the **policy** $\pi$, with its frozen copy, the **reference**. Their
+# **log-ratio** $r = \log\pi(y|x) - \log\pi_\mathrm{ref}(y|x)$ is a sum over tokens too. Neither KTO nor DPO
+# (lesson 08) divides it by the number of tokens, although one popular notebook says so.
+#
+# *Where* in the reply does a policy change? Collect thumbs, train a copy for 40 KTO steps ([lesson
+# 07](07_train.ipynb) explains how; the two weights make up for the rarer thumbs up), and subtract token by
+# token.
 
 # %%
 feedback = collect_feedback(reference, trained_questions(), n=50, seed=0)
@@ -334,13 +343,13 @@ print(f"thumbs-up rate: {rates(reference)['thumbs_up']:.3f} before, {rates(polic
 
 # %% [markdown]
 # Take six replies to *What colour is the sky?* and score them with both models. Policy minus reference
-# gives the log-ratio of every token, in nats. Here is the first reply's; the two zeros at its end are
-# padding.
+# gives the log-ratio of every token, in nats. Below is the first reply's (the two zeros at its end are
+# padding), then the sum of each reply.
 
 # %%
-texts = [" Good question! The answer is blue.", " That would be blue, my friend.",
-         " It is blue. Happy to help!", " Good question! The answer is green.",
-         " It is blue. Even a child knows that.", " Obviously blue. Stop wasting my time."]  # fmt: skip
+texts = [" Good question! The answer is blue.", " Good question! The answer is green.",
+         " It is blue. Happy to help!", " It is blue. Even a child knows that.",
+         " That would be blue, my friend.", " Obviously blue. Stop wasting my time."]  # fmt: skip
 chosen_rows = [listed[[r.text for r in replies(question)].index(text)] for text in texts]
 six = pad_rows(chosen_rows, tokenizer.pad_token_id)
 arguments = {"input_ids": six["input_ids"], "attention_mask": six["attention_mask"], "use_cache": False}
@@ -348,6 +357,7 @@ ours, theirs = (get_probs(m(**arguments).logits, six["input_ids"], six["label_ma
                 for m in (policy, reference))  # fmt: skip
 moved = (ours - theirs)[:, start - 1 :]
 print(moved[0])
+print("r:", moved.sum(-1))
 
 # %% [markdown]
 # All six as a picture, one reply per line, each token in its cell with its log-ratio. Colours stop at 3
@@ -365,8 +375,8 @@ for i, row_ids in enumerate(six["input_ids"][:, start:]):
         ax.text(j, i, f"{tokenizer.decode(row_ids[j : j + 1]).strip()}\n{number}", color=colour, ha="center",
                 va="center", fontsize=10)  # fmt: skip
 found = [find_reply(question, text) for text in texts]
-names = [f"{'polite' if r.polite else 'rude'}, {'right' if r.right else 'wrong'}\nr = {row.sum():+.1f}"
-         for r, row in zip(found, moved, strict=True)]  # fmt: skip
+names = [f"{n}. {'polite' if r.polite else 'rude'}, {'right' if r.right else 'wrong'}\nr = {row.sum():+.1f}"
+         for n, (r, row) in enumerate(zip(found, moved, strict=True), start=1)]  # fmt: skip
 ax.set_yticks(range(len(texts)), names)
 ax.set_xticks(range(moved.shape[1]), range(1, moved.shape[1] + 1))
 ax.set(xlabel="token of the reply", title="Few tokens move: the opening, the answer, the rude words")
@@ -380,9 +390,9 @@ save_figure(fig, "05_tokens_moved", alt="Heat map of six replies, one cell per t
 plt.show()
 
 # %% [markdown]
-# Read the lines in pairs. Lines 1 and 4 differ in one word, and only that word separates them: right rose,
-# wrong fell. Line 3 is polite and right, and yet its $r$ is below 0: it shares its first word with the rude
-# reply of line 5, and `It` cannot know what follows.
+# Read the first four lines in pairs. Lines 1 and 2 differ in one word, and only that word separates them:
+# right rose, wrong fell. Lines 3 and 4 both begin with `It is blue.` Line 3 is polite and right, and yet its
+# $r$ is below 0: when the policy writes `It`, it cannot know whether the ending will be kind or rude.
 #
 # The rude words fell most, although one low token would be enough. This is a snapshot after 40 steps, not a
 # finished policy: [lesson 07](07_train.ipynb) goes on.
@@ -391,8 +401,8 @@ plt.show()
 # ## 9. Numbers that break
 #
 # Why not take the softmax first and the logarithm afterwards? Because small probabilities round to 0 on the
-# way, and $\log 0 = -\infty$. Done in one go, nothing has to be that small: the largest logit is subtracted
-# before the exponential.
+# way, and $\log 0 = -\infty$. `log_softmax` subtracts logarithms and never forms the tiny probability, so
+# nothing rounds to 0.
 
 # %%
 far_apart = torch.tensor([0.0, -200.0], dtype=torch.float32)
@@ -406,7 +416,7 @@ print("log_softmax:      ", far_apart.log_softmax(-1))
 # %%
 for size in (0.5, 2.5, 44.0, 230.0, 1000.0):
     grid = 2.0 ** (math.floor(math.log2(size)) - 7)
-    assert torch.tensor(size + grid * 0.49).bfloat16() == torch.tensor(size).bfloat16()
+    assert torch.tensor(size + grid * 0.49).bfloat16() == size != torch.tensor(size + grid * 0.51).bfloat16()
     print(f"near {-size:7.1f} nats, bfloat16 numbers are {grid:.4f} nats apart")
 
 # %% [markdown]
@@ -424,10 +434,14 @@ def logratio_in(dtype):
     return " ".join(f"{float(value):6.2f}" for value in ours - theirs)
 
 
+print("r of row, computed in", " ".join(f"{n:6d}" for n in range(1, 9)))
 for dtype in (torch.float64, torch.float32, torch.bfloat16):
-    print(f"r per row, softmax and sum in {str(dtype)[6:]:9s}{logratio_in(dtype)}")
+    print(f"{str(dtype)[6:]:21s}", logratio_in(dtype))
 
 # %% [markdown]
+# float32 loses nothing. In bfloat16 row 5 (homework, near -230 nats) gives -1.00 for -1.28, and row 8 (near
+# -44 nats) 0.50 for 0.22: steps of the grid above, as large as what we want to measure.
+#
 # **Zero times minus infinity.** Suppose one word is forbidden (logit $-\infty$) and it stands in the
 # prompt, where nothing is scored. Multiplying by the mask gives $0 \cdot (-\infty)$, which is NaN, "not a
 # number", and the sum with it. `masked_fill` *assigns* the zero.
@@ -440,8 +454,9 @@ print("multiplied:", (log_probs * label_mask[:1, 1:]).sum())
 print("assigned:  ", get_probs(forbidden, ids[:1], label_mask[:1]).sum())
 
 # %% [markdown]
-# **A NaN that comes back.** A softmax over nothing but $-\infty$ is NaN, so a model may return NaN at
-# padding. Our mask hides it in the result. The gradient finds it all the same.
+# **A NaN that comes back.** A padding place may be forbidden to look at anything. Its attention softmax then
+# sees nothing but $-\infty$ and gives NaN, and so do its logits. Our mask hides that in the *result*. But on
+# the way back, log-softmax multiplies the gradient 0 by its own NaN, and that is NaN again.
 
 # %%
 def nan_in_gradient(function):
@@ -458,8 +473,8 @@ print(nan_in_gradient(get_probs))
 
 # %% [markdown]
 # So replace what is not scored *before* computing. That is the final version. It also leaves out the table
-# of all log-probabilities: the chosen logit minus the log-sum is enough. TRL 1.9 does the same in float32
-# and float64.
+# of all log-probabilities: the chosen logit minus the log-sum is enough. TRL, Hugging Face's training library
+# for alignment methods, does it that way too in float32 and float64 (version 1.9).
 
 # %%
 def get_probs(logits, labels, mask):
@@ -482,14 +497,15 @@ assert torch.equal(get_probs(logits, ids, label_mask), logprobs.get_probs(logits
 #
 # ## 10. What goes wrong
 #
-# Numbers 1 to 4, 6, 8, 10 and 11 below stand in one popular notebook.
+# Eleven mistakes. Numbers 1, 2, 4, 6, 8, 10 and 11 stand in one popular notebook.
 #
 # **1. No shift.** Each token is scored at its own place. Compare with your guess.
 
 # %%
 unshifted = (logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1) * label_mask).sum(-1)
-times = unshifted[0] / logps[0].sum()
-print(f"shifted {logps[0].sum():.2f}, unshifted {unshifted[0]:.2f}: {times:.1f} times too low")
+too_low = logps[0].sum() - unshifted[0]
+print(f"shifted {logps[0].sum():.2f}, unshifted {unshifted[0]:.2f} nats")
+print(f"{too_low:.0f} nats too low: a factor of {too_low.exp():.0e} in probability")
 
 # %% [markdown]
 # And if you *train* on it? Two small models, one with the shift and one without, 40 steps each on the eight
@@ -523,8 +539,9 @@ for name, shift in (("with shift", 1), ("without", 0)):
 # alone would not have told you.
 #
 # **2. `mask / mask.sum()`.** That divides by the completion tokens of the *whole batch*. A reply's number
-# then depends on its neighbours. And since $\beta$ multiplies a smaller number, it acts like a smaller
-# $\beta$, the more so the larger the batch.
+# then depends on its neighbours. KTO multiplies the log-ratio by a fixed $\beta$, here 0.1 ([lesson
+# 06](06_kto_loss.ipynb)). Dividing the log-ratio by the batch's token count has the same effect as dividing
+# $\beta$ by it.
 
 # %%
 for members in ([0, 7], [0, 1, 2, 3], list(range(8))):
@@ -545,10 +562,12 @@ print(f"with prompt and padding {get_probs(logits, ids, everything)[0].sum():9.4
 print(f"places that are no completion token: {1 - label_mask.double().mean():.1%}")
 
 # %% [markdown]
-# **4. Token by token instead of the sequence.** KTO passes $\beta r$ through a sigmoid ([lesson
-# 06](06_kto_loss.ipynb)): once, on the sum. The popular version squashes every place of the batch by
-# itself, on top of mistakes 2 and 3, so prompt and padding each add a constant one half. Give every
-# completion token 5 nats in the right direction and compare (both weights 1, reference point 0).
+# **4. Token by token instead of the sequence.** KTO passes $\beta r$ through a sigmoid: once, on the sum. The
+# popular version squashes each *place* by itself, after mistake 2. Prompt and padding places have ratio 0
+# there, so each contributes a constant one half.
+#
+# The numbers below are losses (both weights 1, reference point 0): one half means nothing learned, 0 means
+# perfect. Every completion token gets 5 nats in the right direction, so a sound loss must fall close to 0.
 
 # %%
 beta, sign = 0.1, torch.where(batch["label"], 1.0, -1.0).double()[:, None]
@@ -568,17 +587,19 @@ for gift in (0.0, 5.0):
 # that do not make a whole.
 #
 # **6. The reference records gradients.** Without `torch.no_grad()` its whole forward pass is kept in
-# memory. And if the reference is not frozen, gradients pile up in it, as large as the policy's and
-# opposite.
+# memory. And if it is not frozen, gradients pile up in it, at step 0 as large as the policy's. An optimizer
+# that gets both models then moves the reference too: nothing stays fixed to compare with.
 
 # %%
 two = [load_reference_model(), load_reference_model()]
 small = {field: tensor[:2] for field, tensor in batch.items()}
 r = sequence_logps(two[0], small) - sequence_logps(two[1], small)
 r.sum().backward()
-gradients = [torch.cat([p.grad.flatten() for p in model.parameters()]) for model in two]
-print("gradient norm: policy {:.3f}, reference {:.3f}".format(*(g.norm() for g in gradients)))
-print("opposite:", torch.allclose(gradients[0], -gradients[1]))
+norms = [torch.cat([p.grad.flatten() for p in model.parameters()]).norm() for model in two]
+print("gradient norm: policy {:.3f}, reference {:.3f}".format(*norms))
+torch.optim.SGD([p for model in two for p in model.parameters()], lr=1e-3).step()
+before, after = sequence_logps(reference, small), sequence_logps(two[1], small)
+print("log pi_ref before the step", before.detach(), "after", after.detach())
 
 # %% [markdown]
 # **7. The end token is not scored.** Then nothing asks *did the model stop here?* `It is blue.` is a fine
@@ -595,7 +616,8 @@ for name, row in (("It is blue.", stops), ("It is blue. Happy to help!", rows[0]
 
 # %% [markdown]
 # Without the end, the broken-off reply looks twice as likely as the whole one. And a policy that is never
-# scored on its end is never taught to stop.
+# scored on its end is never taught to stop. (Our model has only seen replies that go on after `blue.`, so
+# 0.0001 is an extreme case.)
 #
 # **8. `0 * -inf`** and **9. bfloat16**: section 9 ran them.
 #
@@ -616,21 +638,13 @@ except ValueError as error:
     print("ValueError:", error)
 
 # %% [markdown]
-# **11. `1 - sigmoid(u)`.** In exact arithmetic it is `sigmoid(-u)`. In float32 it rounds to 0 from 17 on,
-# and the gradient dies with it.
-
-# %%
-for wrong_way in (True, False):
-    u = torch.tensor(17.0, requires_grad=True)
-    value = 1 - torch.sigmoid(u) if wrong_way else torch.sigmoid(-u)
-    value.backward()
-    name = "1 - sigmoid(17)" if wrong_way else "sigmoid(-17)"
-    print(f"{name:16s} {value:.1e}   size of the gradient {u.grad.abs():.1e}")
+# **11. `1 - sigmoid(u)`** is `sigmoid(-u)` on paper, but in float32 it rounds to exactly 0 long before the
+# right value does. [Lesson 06](06_kto_loss.ipynb) runs it where the loss is at hand.
 
 # %% [markdown]
 # ## Recap
 #
-# 1. The logits at place $t$ predict token $t+1$: drop the last logits and the first label.
+# 1. The logits at place $t$ predict token $t+1$: drop the last logits and the first token id.
 # 2. Log-softmax is a subtraction; gather picks the token that came.
 # 3. Completion tokens count, the end token with them; prompt and padding get an *assigned* 0.
 # 4. A reply's number is the sum over its tokens, in nats. It depends on nothing else in the batch.
@@ -639,7 +653,7 @@ for wrong_way in (True, False):
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# <details><summary>Why do you shift logits and labels?</summary> The logits at place t are computed after
+# <details><summary>Why do you shift logits and token ids?</summary> The logits at place t are computed after
 # reading token t, so they describe token t + 1. Unshifted training teaches the model to copy the current
 # token.</details>
 #
@@ -663,8 +677,8 @@ for wrong_way in (True, False):
 # %% [markdown]
 # ## Sources
 #
-# - Log-ratio as a sequence quantity: KTO, arXiv 2402.01306 v1, Eq. 7; sum instead of mean:
-#   ContextualAI/HALOs (`average_log_prob=False`), TRL 1.16 (`.sum(-1)`).
+# - Log-ratio as a sequence quantity: KTO, arXiv 2402.01306 v1, Eq. 7 (there with $\beta$ inside); sum instead
+#   of mean: ContextualAI/HALOs (`average_log_prob=False`), TRL 1.16 (`.sum(-1)`).
 # - `selective_log_softmax` (gather minus log-sum in float32 and float64): TRL 1.9.
 # - All numbers on this page are computed on this page.
 #

@@ -107,7 +107,7 @@ policy = load_reference_model()
 reference = reference_of(policy)
 
 print(sky.text)
-for text in evaluate.sample(reference, sky, n=6, seed=1):
+for text in evaluate.sample(reference, sky, n=6, seed=2):
     print("up  " if world.judge(sky, text) else "down", visible(text))
 
 # %% [markdown]
@@ -258,7 +258,7 @@ print(f"{n_up} up, {n_down} down: a share of {n_up / len(feedback):.4f}; exact r
 assert abs(n_up / len(feedback) - rate) < 3 * math.sqrt(rate * (1 - rate) / len(feedback))
 
 # %% [markdown]
-# For each thumb up there are three down. Without weights the downs would win every argument by number alone
+# For each thumb up there are more than three down. Without weights the downs would win every argument by number alone
 # (section 9 shows it). The paper's rule keeps $\lambda_D n_D / (\lambda_U n_U)$ between 1 and 4/3 (v1, Eq.
 # 8); for the current text, Eq. 9, 1 to 3/2 is reported. We take 1.
 
@@ -355,7 +355,7 @@ assert all(same)
 columns = ("loss", "kl", "reward_desirable", "reward_undesirable", "margin", "saturated", "grad_norm")
 heads = ("loss", "kl", "reward up", "down", "margin", "saturated", "grad_norm")
 print("step " + " ".join(f"{head:>10}" for head in heads))
-for step in (1, 2, 5, 10, 15, 20, 50, 100, 200):
+for step in (1, 2, 5, 8, 10, 15, 20, 50, 100, 200):
     print(f"{step:4d} " + " ".join(f"{history[step - 1][name]:10.4f}" for name in columns))
 
 # %%
@@ -371,12 +371,12 @@ ax_loss.set(title="The loss jitters and stays above zero", ylabel="loss", ylim=(
 ax_share.plot(steps, [row["saturated"] for row in history], color=ACCENT, ls="-")
 ax_share.set(title="About half of the rows no longer push", ylabel="saturated share", xlabel="step", ylim=(0, 1))
 ax_norm.semilogy(steps, [row["grad_norm"] for row in history], color=NEUTRAL, ls="-")
-ax_norm.set(title="A scare early on, then calm", ylabel="gradient norm", xlabel="step")
+ax_norm.set(title="The largest gradients come early", ylabel="gradient norm", xlabel="step")
 save_figure(fig, "07_logs", alt=(
     "Four panels over 200 training steps. The reward of thumbs-up rows dips early, then stays just "
     "above zero, while that of thumbs-down rows falls to about minus six. The loss falls, then "
-    "jitters around 0.4. The saturated share rises to about a half. The gradient norm has a peak near "
-    "step 15 and is calm later."
+    "jitters around 0.4. The saturated share rises to about a half. The gradient norm peaks before "
+    "step 20 and is lower later."
 ))  # fmt: skip
 plt.show()
 
@@ -438,7 +438,7 @@ print(f"steps with z0 above 0: {[row['step'] for row in history if row['kl'] > 0
 # So `kl` = 0 in the log does not say that the policy stayed where it was. Section 8 computes how far it
 # went. What *would* be a bug: `kl` above 0 at step 1, where policy and reference are the same.
 #
-# ### And the scare near step 15?
+# ### And the scare near step 10?
 #
 # Both rewards fell **together** there, and the gradient norm jumped. That is the sign to know: reported
 # advice is to lower the learning rate when both rewards fall. This run recovered. The one in section 9 will
@@ -487,15 +487,15 @@ ax.set(xlabel="share of replies (exact)")
 fig.legend(loc="outside lower center", ncols=4)
 save_figure(fig, "07_before_after", alt=(
     "Stacked bars of exact shares of replies, before and after training. On trained questions and on their "
-    "new wordings, polite and right replies grow from a quarter to 99 percent. On untouched facts they grow "
-    "to 45 percent only, and more than a third of the replies there is text outside the list."
+    "new wordings, polite and right replies grow from a quarter to 98 percent. On untouched facts they grow "
+    "to a half only, and three in ten replies there are text outside the list."
 ))  # fmt: skip
 plt.show()
 
 # %% [markdown]
 # **New wording**: as good as trained. The thumbs taught the fact, not the sentence.
 #
-# **Untouched facts**: the rude replies are gone, but more than a third of all replies is now on no list. And
+# **Untouched facts**: the rude replies are gone, but three replies in ten are now on no list. And
 # which answer is right *here* cannot be learned from thumbs on other questions. The average hides two
 # different halves: take each fact, and count how often its right answer was praised or blamed elsewhere.
 
@@ -510,9 +510,9 @@ for question in SETS["untouched facts"]:
 
 # %% [markdown]
 # The table suggests what happened. The reference already leaned towards the right answer. Where that word
-# also earned thumbs elsewhere ("blue" for the sky), the lean was sharpened in three of four cases. Where it
-# was right nowhere else, it was only ever blamed, and the model avoids the **word**, here too. Neither is
-# new knowledge about coal or cats.
+# also earned thumbs elsewhere ("blue" for the sky), the lean was sharpened. Where it was right nowhere else,
+# it was only ever blamed, and the model avoids the **word**, here too. Neither is new knowledge about coal
+# or cats.
 
 # %% [markdown]
 # ## 8. The KL that was paid
@@ -544,7 +544,7 @@ print(f"{'':<16}  anything else   least KL   bound   sampled full KL")
 for name, questions in SETS.items():
     least = evaluate.least_kl(evaluate.question_rates(reference, questions), after[name]["thumbs_up"])
     bound = exact_kl(policy, reference, questions)
-    full, error = evaluate.sampled_kl(policy, reference, questions, n=16, seed=0)
+    full, error = evaluate.sampled_kl(policy, reference, questions, n=32 if name == "trained" else 16, seed=0)
     paid[name] = least, bound, full, error
     rest = 1 - after[name]["listed"]
     print(f"{name:<16} {rest:14.4f} {least:10.4f} {bound:7.4f} {full:9.4f} ± {error:.4f}")
@@ -558,8 +558,9 @@ assert 0 < bound - least < 0.8
 assert 0 < full - least < 0.8
 
 # %% [markdown]
-# On trained questions KTO paid almost nothing beyond the least possible for its rate. On untouched facts
-# most of the distance bought nothing, and much of it lies outside the list, where the bound cannot see it.
+# On trained questions "anything else" holds about 2%, so both numbers count: KTO paid between a tenth and four
+# tenths of a nat more than the least for its rate. On untouched facts most of the distance bought nothing, and
+# much of it lies outside the list, where the bound cannot see it.
 
 # %%
 start = before["trained"]["thumbs_up"]
@@ -583,8 +584,8 @@ ax.set(xlabel="KL to the reference (nats, sampled)", ylabel="thumbs-up rate (exa
 save_figure(fig, "07_frontier", alt=(
     "Thumbs-up rate against KL to the reference. A curve rises from the reference at rate 0.23 and KL "
     "0 to rate 1 at 1.46 nats; left of it no policy can be. The trained and the reworded questions "
-    "lie just right of the end of the curve at rate 0.99. The untouched facts lie far right of the "
-    "curve, at rate 0.45 and more than 4 nats."
+    "lie just right of the end of the curve at rate 0.98. The untouched facts lie far right of the "
+    "curve, at rate 0.5 and more than 4 nats."
 ))  # fmt: skip
 plt.show()
 
@@ -592,18 +593,18 @@ plt.show()
 # ## 9. What goes wrong: both weights 1
 #
 # The same rows, the same seed, the same learning rate. Only the weights are left at their default of 1,
-# with three thumbs down for each thumb up.
+# with three and a half thumbs down for each thumb up.
 
 # %%
-collapsed, collapse_history = train.train_kto(load_reference_model(), reference, feedback, tokenizer, steps=40)
+collapsed, collapse_history = train.train_kto(load_reference_model(), reference, feedback, tokenizer, steps=30)
 print("step    loss  reward up  reward down  saturated  grad norm")
-for step in (1, 5, 8, 10, 12, 14, 20, 40):
+for step in (1, 4, 6, 8, 10, 12, 20, 30):
     r = collapse_history[step - 1]
     print(f"{step:4d} {r['loss']:7.4f} {r['reward_desirable']:10.2f} {r['reward_undesirable']:12.2f} "
           f"{r['saturated']:10.4f} {r['grad_norm']:10.4f}")  # fmt: skip
 
 # %% [markdown]
-# The loss looks splendid: at step 20 it is less than half of the good run's (section 6). Now read.
+# The loss looks splendid: at step 20 it is half of the good run's (section 6). Now read.
 
 # %%
 for question in world.trained_questions()[::7]:
@@ -613,12 +614,14 @@ r = rates(collapsed, SETS["trained"])
 print(f"thumbs up {r['thumbs_up']:.4f}   polite {r['polite']:.4f}   listed {r['listed']:.4f}")
 
 # %% [markdown]
-# No thumbs up, and nothing that anybody listed is left. How far is that from the reference?
+# No thumbs up, and nothing that anybody listed is left. How far is that from the reference? Six questions will
+# do.
 
 # %%
-bound = exact_kl(collapsed, reference, SETS["trained"])
-full, error = evaluate.sampled_kl(collapsed, reference, SETS["trained"], n=4, seed=0)
-rest = -torch.expm1(reply_logps(reference, SETS["trained"]).logsumexp(-1))
+six = SETS["trained"][::4]
+bound = exact_kl(collapsed, reference, six)
+full, error = evaluate.sampled_kl(collapsed, reference, six, n=8, seed=0)
+rest = -torch.expm1(reply_logps(reference, six).logsumexp(-1))
 
 print(f"bound {bound:.2f} nats   sampled {full:.0f} nats")
 print(f"the most the bound can show with all mass outside the list: {-rest.log().mean():.2f} nats")
@@ -631,8 +634,8 @@ assert full > bound
 #
 # ### Why it collapses
 #
-# At the start every row has the same gradient factor, so pushes count by number: about three pushes down
-# for one up. And the two are no mirror images:
+# At the start every row has the same gradient factor, so pushes count by number: more than three pushes
+# down for one up. And the two are no mirror images:
 #
 # - pushing a reply **up** says where probability must go;
 # - pushing it **down** says only what it must leave. It may go anywhere, also to texts that nobody listed
@@ -643,12 +646,14 @@ assert full > bound
 
 # %%
 print("steps   thumbs up   listed   anything else")
-for n_steps in (4, 8, 12):
+for n_steps in (4, 6, 8):
     model, _ = train.train_kto(load_reference_model(), reference, feedback, tokenizer, steps=n_steps)
-    r = rates(model, SETS["trained"])
+    r = rates(model, six)
     print(f"{n_steps:5d} {r['thumbs_up']:11.4f} {r['listed']:8.4f} {1 - r['listed']:15.4f}")
 
 # %% [markdown]
+# For four steps it even got better; two steps later the list was all but empty.
+#
 # Why does it not come back? With all rewards very negative, the sigmoid is flat for every row. A thumbs-up
 # row costs its full weight, a thumbs-down row nothing, and the gradient is gone. The loss is then simply
 # the batch's share of thumbs up.
@@ -659,13 +664,13 @@ for n_steps in (4, 8, 12):
 
 # %%
 batches = train.Batches(len(feedback), 16, seed=0)
-shares = [sum(feedback[i]["label"] for i in batches.draw()) / 16 for _ in range(40)]
+shares = [sum(feedback[i]["label"] for i in batches.draw()) / 16 for _ in range(30)]
 
-for step in (1, 20, 30, 40):
+for step in (1, 20, 25, 30):
     loss = collapse_history[step - 1]["loss"]
     print(f"step {step:2d}  loss {loss:.4f}   share of thumbs up {shares[step - 1]:.4f}")
 print(f"gradient factor sigmoid(u) sigmoid(-u): at most 0.25, at u = -161 {math.exp(-161):.0e}")
-assert all(abs(collapse_history[i]["loss"] - shares[i]) < 0.01 for i in range(19, 40))
+assert all(abs(collapse_history[i]["loss"] - shares[i]) < 0.01 for i in range(19, 30))
 
 # %%
 fig, (ax_up, ax_norm) = plt.subplots(1, 2, figsize=(9.6, 3.8))
@@ -673,15 +678,15 @@ for run, name, style, colour, y in (
     (history, "balanced weights", "-", UP, 0.9),
     (collapse_history, "both weights 1", "--", DOWN, -8.3),
 ):
-    ax_up.plot(range(1, 41), [row["reward_desirable"] for row in run[:40]], color=colour, ls=style)
-    ax_norm.semilogy(range(1, 41), [row["grad_norm"] for row in run[:40]], color=colour, ls=style)
-    ax_up.text(22, y, name, color=colour)
+    ax_up.plot(range(1, 31), [row["reward_desirable"] for row in run[:30]], color=colour, ls=style)
+    ax_norm.semilogy(range(1, 31), [row["grad_norm"] for row in run[:30]], color=colour, ls=style)
+    ax_up.text(17, y, name, color=colour)
 ax_up.set(title="Thumbs-up rows sink too", xlabel="step", ylabel="reward β r of thumbs-up rows", ylim=(-11.5, 2))
 ax_norm.set(title="The gradient dies", xlabel="step", ylabel="gradient norm")
 save_figure(fig, "07_collapse", alt=(
-    "Two panels over 40 steps, balanced weights against both weights 1. With both weights 1 the "
+    "Two panels over 30 steps, balanced weights against both weights 1. With both weights 1 the "
     "reward of thumbs-up rows falls to about minus ten within 20 steps and the gradient norm drops by "
-    "four orders of magnitude. With balanced weights the reward dips and comes back, and the gradient "
+    "more than three orders of magnitude. With balanced weights the reward dips and comes back, and the gradient "
     "norm stays near one."
 ))  # fmt: skip
 plt.show()
@@ -705,7 +710,7 @@ train.train_kto(policy, model.reference_of(policy), rows, tokenizer.load_tokeniz
 """
 folder = tempfile.TemporaryDirectory()
 job, checkpoint = Path(folder.name) / "job.json", Path(folder.name) / "run.pt"
-settings = {"steps": 40, "batch_size": 8, "seed": 3, **weights}
+settings = {"steps": 30, "batch_size": 8, "seed": 3, **weights}
 for_child = settings | {"checkpoint": str(checkpoint), "checkpoint_every": 5}
 job.write_text(json.dumps([feedback, for_child]), encoding="utf-8")
 
@@ -716,7 +721,7 @@ child.kill()
 print("killed before it was done:", child.wait() != 0)
 on_disk = torch.load(checkpoint, weights_only=True)
 print("in the file:", ", ".join(on_disk))
-print("stopped part of the way:", 0 < on_disk["step"] < 40)
+print("stopped part of the way:", 0 < on_disk["step"] < 30)
 
 # %% [markdown]
 # Now start the same run again, in this process, with a fresh model and the same file. It continues where
@@ -730,7 +735,7 @@ whole, whole_history = train.train_kto(load_reference_model(), reference, feedba
 
 same_weights = all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
 print("all weights equal to the last bit:", same_weights)
-print("all 40 rows of history equal:", json.dumps(resumed_history) == json.dumps(whole_history))
+print("all 30 rows of history equal:", json.dumps(resumed_history) == json.dumps(whole_history))
 assert same_weights
 
 # %% [markdown]
@@ -750,13 +755,13 @@ folder.cleanup()
 # - SFT makes a model that can speak; its frozen copy is the reference. Thumbs on its **own** replies then
 #   say which of them to keep.
 # - Count the thumbs and set the weights, so that both sides have equal total weight. With both weights 1
-#   and three downs for each up, this run collapsed within 14 steps.
-# - A rate has a price: at least the mean of $-\ln p$ for perfection, whatever the method. KTO paid little
-#   more.
+#   and more than three downs for each up, this run collapsed within 12 steps.
+# - A rate has a price: at least the mean of $-\ln p$ for perfection, whatever the method. KTO paid a
+#   few tenths of a nat more.
 # - Watch both rewards, the gradient norm and the saturated share. `kl` = 0 is normal after a few steps; the
 #   level of the loss says little.
-# - Thumbs teach what they touch. On untouched facts the model became polite, not wise, and more than a
-#   third of its replies left the list.
+# - Thumbs teach what they touch. On untouched facts the model became polite, not wise, and three in
+#   ten of its replies left the list.
 
 # %% [markdown]
 # ## Questions an interviewer asks
