@@ -97,7 +97,7 @@ def _attempt(arguments: list[str], show: bool) -> None:
     for line in process.stdout:
         lines.append(line)
         if show and line.startswith(("Collecting", "Downloading", "Installing", "ERROR", "WARNING: Retry")):
-            print("  " + line.rstrip()[:110], flush=True)
+            print("  " + line.split(" (from ")[0].rstrip()[:110], flush=True)
     if process.wait() != 0:
         _fail("".join(lines))
 

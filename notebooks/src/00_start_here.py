@@ -54,10 +54,11 @@ plt.show()
 # %% [markdown]
 # - **One thumb is enough.** Nobody has to say which of two replies is better. Older methods such as DPO
 #   (Direct Preference Optimization) need such pairs.
-# - The model that learns is the **policy**. A frozen copy from before, the **reference**, stays at 0. The
-#   axis, the **log-ratio**, says how much likelier (right) or less likely (left) than there a reply became.
+# - The model that learns is the **policy**. A frozen copy from before, the **reference**, stands at 0. The
+#   axis, the **log-ratio**, compares with that copy: right means that a reply became likelier, left less
+#   likely.
 # - The green line is the **reference point** $z_0$, a rough estimate of how far the policy has moved on the
-#   whole. KTO counts gains and losses from there, not from 0.
+#   whole. Arrows start at 0, but KTO counts gains and losses from the green line.
 #
 # ## 2. Talk to the model
 #
@@ -96,12 +97,12 @@ print(f"\nYou and the judge agree on {sum(m == t for m, t in zip(my_thumbs, judg
 # The **judge** is our simulated human: thumbs up only for a reply that is polite *and* right. We let one
 # rude reply pass because it is right. Real people disagree too.
 #
-# Eight clicks are few. So the judge now clicks on 50 replies to each of 24 questions, and your eight join
-# them.
+# Eight clicks are few. So the judge now clicks on 50 of the model's replies to each of 24 questions, and your
+# eight join them.
 
 # %%
 questions = world.trained_questions()
-clicks = evaluate.collect_feedback(policy, questions, n=50, seed=0)
+clicks = evaluate.collect_feedback(reference, questions, n=50, seed=0)
 feedback = clicks + [
     {"prompt": question.prompt, "completion": reply, "label": thumb}
     for reply, thumb in zip(replies, my_thumbs, strict=True)
@@ -129,7 +130,7 @@ def show(report):
         )
 
 
-before = evaluate.report(policy)
+before = evaluate.report(reference)
 show(before)
 
 exact = before[0]["thumbs_up"]
@@ -156,8 +157,8 @@ up_weight, down_weight = balanced_weights(n_up, n_down, ratio=4 / 3)
 print(f"{n_down} down, each with weight {down_weight:.2f}")
 print(f"{n_up} up, each with weight 4/3 * {n_down}/{n_up} = {up_weight:.2f}")
 policy, history = train.train_kto(
-    policy, reference, feedback, tokenizer, steps=120, batch_size=16, learning_rate=5e-4, beta=0.1,
-    desirable_weight=up_weight, undesirable_weight=down_weight, seed=0,
+    load_reference_model(), reference, feedback, tokenizer, steps=120, batch_size=16, learning_rate=5e-4,
+    beta=0.1, desirable_weight=up_weight, undesirable_weight=down_weight, seed=0,
 )  # fmt: skip
 print(len(history), "steps done")
 
@@ -218,7 +219,7 @@ fig, ax = plt.subplots()
 for i, (a, b) in enumerate(zip(before, after, strict=True)):
     ax.bar([i - 0.2, i + 0.2], [a["thumbs_up"], b["thumbs_up"]], width=0.36, color=["#BBBBBB", UP])
     for x, rate in ((i - 0.2, a["thumbs_up"]), (i + 0.2, b["thumbs_up"])):
-        ax.text(x, rate + 0.02, f"{rate:.2f}", ha="center")
+        ax.text(x, rate + 0.02, f"{rate:.3f}", ha="center")
 ax.text(-0.2, 0.06, "before", ha="center", fontsize=10)
 ax.text(0.2, 0.06, "after", ha="center", fontsize=10, color="white")
 ax.set_xticks(range(3), ["24 clicked\nquestions", "the same,\nnew wording", "8 untouched\nfacts"])

@@ -5,13 +5,13 @@
 
 # %% [markdown]
 # **You will be able to**
-# - compute how an outcome feels from a reference point, and show diminishing sensitivity and loss aversion;
+# - compute how an outcome feels, and show diminishing sensitivity and loss aversion in numbers;
 # - weigh chances as people do, and find where they start to weigh them too little;
-# - explain with one set of parameters why somebody buys both insurance and lottery tickets;
+# - explain why one person buys both insurance and lottery tickets;
 # - say what KTO (Kahneman-Tversky Optimization) took from this theory, and what it left behind.
 #
-# **You need first** powers such as $x^{0.88}$ and a little NumPy. No torch and no earlier lesson; section 7
-# explains the words about language models that it needs.
+# **You need first** powers such as $x^{0.88}$ and a little NumPy. No torch, no earlier lesson; section 7 explains
+# its words about language models.
 #
 # **Time** about {{minutes}} minutes to read, {{seconds}} s to run.
 

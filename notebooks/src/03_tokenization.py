@@ -467,9 +467,9 @@ show_boundary("USER: Sky? ASSISTANT: ", "It is blue.")
 # count as prompt and never be scored.
 
 # %% [markdown]
-# So the three rules differ when a token spans the boundary. On a clean cut they agree.
+# Three rules are in use. On a clean cut they agree; when a token spans the boundary they do not.
 #
-# | rule | what happens |
+# | rule | when a token spans the boundary |
 # |---|---|
 # | tokenize the parts, join the ids | ids that the whole text never has |
 # | one text, cut at the prompt's length (TRL 1.9, with a warning) | the spanning token is not scored |

@@ -48,13 +48,11 @@ torch.set_printoptions(precision=4, sci_mode=False)
 # ## 1. Four words, two replies
 #
 # A language with four words: padding, `sky?`, `blue`, and the end token. Two users ask `sky?`. One gets
-# `blue`, the other gets an empty reply: the end at once. The third place of the second row is padding.
+# `blue`, the other an empty reply: the end at once. The second row ends in padding. The mask marks the tokens
+# that the model wrote: the end token counts, prompt and padding do not.
 #
-# The mask says which tokens the model wrote: the end token counts, the prompt and the padding do not.
-#
-# For every place in every row a model returns one score per word, a **logit**: a tensor of shape `(B, T,
-# V)`, here `(2, 3, 4)`. We choose ours as logarithms of small whole numbers, the `counts`, so that you can
-# check everything in your head.
+# For every place a model returns one score per word, a **logit**: a tensor `(B, T, V)`, here `(2, 3, 4)`. Ours
+# are logarithms of small whole numbers, the `counts`, so you can check everything in your head.
 
 # %%
 words = ["<pad>", "sky?", "blue", "<eos>"]
@@ -327,9 +325,8 @@ assert all(abs(number - as_it_is) > 0.1 for number in must_differ.values())
 # **log-ratio** $r = \log\pi(y|x) - \log\pi_\mathrm{ref}(y|x)$ is a sum over tokens too. Neither KTO nor DPO
 # (lesson 08) divides it by the number of tokens, although one popular notebook says so.
 #
-# *Where* in the reply does a policy change? Collect thumbs, train a copy for 40 KTO steps ([lesson
-# 07](07_train.ipynb) explains how; the two weights make up for the rarer thumbs up), and subtract token by
-# token.
+# *Where* in a reply does a policy change? Collect thumbs, train for 40 KTO steps ([lesson
+# 07](07_train.ipynb); the two weights make up for the rarer thumbs up), and subtract token by token.
 
 # %%
 feedback = collect_feedback(reference, trained_questions(), n=50, seed=0)
@@ -339,7 +336,8 @@ policy, _ = train_kto(load_reference_model(), reference_of(reference), feedback,
                       desirable_weight=desirable, undesirable_weight=undesirable)  # fmt: skip
 policy.requires_grad_(False)
 print(f"{n_up} thumbs up, {len(feedback) - n_up} down")
-print(f"thumbs-up rate: {rates(reference)['thumbs_up']:.3f} before, {rates(policy)['thumbs_up']:.3f} after")
+for what in ("thumbs_up", "listed"):
+    print(f"{what:9s} {rates(reference)[what]:.3f} before, {rates(policy)[what]:.3f} after")
 
 # %% [markdown]
 # Take six replies to *What colour is the sky?* and score them with both models. Policy minus reference
@@ -357,7 +355,7 @@ ours, theirs = (get_probs(m(**arguments).logits, six["input_ids"], six["label_ma
                 for m in (policy, reference))  # fmt: skip
 moved = (ours - theirs)[:, start - 1 :]
 print(moved[0])
-print("r:", moved.sum(-1))
+print(moved.sum(-1))
 
 # %% [markdown]
 # All six as a picture, one reply per line, each token in its cell with its log-ratio. Colours stop at 3
@@ -384,18 +382,28 @@ ax.hlines([i + 0.5 for i in range(5)], -0.5, moved.shape[1] - 0.5, color="white"
 ax.grid(False)
 fig.colorbar(image, label="log-ratio of the token (nats)", extend="both")
 save_figure(fig, "05_tokens_moved", alt="Heat map of six replies, one cell per token, with the log-ratio of "
-            "policy against reference after 40 KTO steps. The openings Good and That rise by 1.4 and 0.7 "
-            "nats, the right colour rises by 0.6, the wrong one falls by 1.4, most words of the rude replies "
-            "fall by 11 to 14 nats; most other tokens, the end token included, stay near 0.")  # fmt: skip
+            "policy against reference after 40 KTO steps. The opening Good rises by 0.9 nats, the right colour by "
+            "0.5 to 0.6, the wrong one falls by 2.0. Most words of the rude replies fall by 3 to 16 nats, and "
+            "one full stop by 4.5; most other tokens, the end token included, stay near 0.")  # fmt: skip
 plt.show()
 
 # %% [markdown]
-# Read the first four lines in pairs. Lines 1 and 2 differ in one word, and only that word separates them:
-# right rose, wrong fell. Lines 3 and 4 both begin with `It is blue.` Line 3 is polite and right, and yet its
-# $r$ is below 0: when the policy writes `It`, it cannot know whether the ending will be kind or rude.
+# Lines 1 and 2 differ in one word, and only that word separates them: right rose, wrong fell. Lines 3 and 4
+# part at the fifth token. The rude words fell most, although one low token would be enough.
 #
-# The rude words fell most, although one low token would be enough. This is a snapshot after 40 steps, not a
-# finished policy: [lesson 07](07_train.ipynb) goes on.
+# Line 5 is polite and right, and yet its $r$ is below 0. Nearly all of that is the full stop. What does the
+# policy write there instead?
+
+# %%
+inputs = {field: six[field][4:5] for field in ("input_ids", "attention_mask")}
+for name, model in (("reference", reference), ("policy", policy)):
+    p = model(**inputs, use_cache=False).logits[0, start - 1 + 7].softmax(-1)
+    print(f"{name:9s} after 'friend': most likely {tokenizer.decode([p.argmax()])!r} with p = {p.max():.2f}")
+
+# %% [markdown]
+# It stops without the full stop: a text that is not among the 48. The share of listed replies fell from 0.985 to
+# 0.584; here you see one place where it leaked. This is a snapshot after 40 steps, not a finished policy:
+# [lesson 07](07_train.ipynb) goes on.
 
 # %% [markdown]
 # ## 9. Numbers that break
@@ -580,11 +588,9 @@ for gift in (0.0, 5.0):
           f"{popular:.4f} popular version")  # fmt: skip
 
 # %% [markdown]
-# The first is KTO's. A loss that sits at one half whatever the model does: that symptom is worth
-# remembering.
+# The first is KTO's. Remember the symptom of the last: a loss that sits at one half whatever the model does.
 #
-# **5. Mean instead of sum.** Section 6 ran it: 48 "probabilities" that add up to over 30, and two halves
-# that do not make a whole.
+# **5. Mean instead of sum.** Section 6 ran it: 48 "probabilities" that add up to over 30.
 #
 # **6. The reference records gradients.** Without `torch.no_grad()` its whole forward pass is kept in
 # memory. And if it is not frozen, gradients pile up in it, at step 0 as large as the policy's. An optimizer
@@ -598,8 +604,8 @@ r.sum().backward()
 norms = [torch.cat([p.grad.flatten() for p in model.parameters()]).norm() for model in two]
 print("gradient norm: policy {:.3f}, reference {:.3f}".format(*norms))
 torch.optim.SGD([p for model in two for p in model.parameters()], lr=1e-3).step()
-before, after = sequence_logps(reference, small), sequence_logps(two[1], small)
-print("log pi_ref before the step", before.detach(), "after", after.detach())
+for when, model in (("before", reference), ("after", two[1])):
+    print(f"log pi_ref {when:6s} the step", sequence_logps(model, small).detach())
 
 # %% [markdown]
 # **7. The end token is not scored.** Then nothing asks *did the model stop here?* `It is blue.` is a fine
@@ -615,15 +621,13 @@ for name, row in (("It is blue.", stops), ("It is blue. Happy to help!", rows[0]
     print(f"{name:27s} p without end {without:.4f}, with end {with_end:.4f}")
 
 # %% [markdown]
-# Without the end, the broken-off reply looks twice as likely as the whole one. And a policy that is never
-# scored on its end is never taught to stop. (Our model has only seen replies that go on after `blue.`, so
-# 0.0001 is an extreme case.)
+# Without the end, the broken-off reply looks twice as likely as the whole one. (An extreme case: in the texts
+# our model learned from, `It is blue.` always goes on.) And a policy never scored on its end never learns to stop.
 #
 # **8. `0 * -inf`** and **9. bfloat16**: section 9 ran them.
 #
-# **10. `nanmean` over the losses.** It skips rows that are NaN. Put one NaN logit into one row (and a sigmoid
-# as a stand-in for the loss): the loss looks healthy, the gradient is ruined. The package's version names
-# the row instead.
+# **10. `nanmean` over the losses** skips rows that are NaN. Put one NaN logit into one row (a sigmoid stands
+# in for the loss): the loss looks healthy, the gradient is ruined. The package's version names the row.
 
 # %%
 broken = logits.clone()

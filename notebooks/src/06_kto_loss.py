@@ -7,7 +7,7 @@
 # **You will be able to**
 # - derive the implicit reward, and say which rewards nobody can tell apart;
 # - write the KTO loss and its gradient from memory, and compute both by hand;
-# - say what the reference point $z_0$ is, and what a batch can know of it;
+# - say what a KL is, what the reference point $z_0$ is, and what a batch can know of it;
 # - name three promises that KTO does *not* make.
 #
 # **You need first** a reference point and a value function ([01](01_prospect_theory.ipynb)), mismatched
@@ -79,7 +79,11 @@ for name, p, reward in zip(names, pi_ref, R, strict=True):
 # \beta\,\underbrace{\textstyle\sum_y
 # \pi(y)\log\frac{\pi(y)}{\pi_{\text{ref}}(y)}}_{\mathrm{KL}(\pi\,\|\,\pi_{\text{ref}})}$$
 #
-# $\beta$ is the price of one nat. (This is the usual goal of RLHF; a nat is the unit of a natural logarithm.)
+# The second sum is the **Kullback-Leibler divergence**, KL: draw replies from $\pi$ and average how many nats
+# more likely each is under $\pi$ than under the reference. It is 0 where the two agree and positive otherwise
+# (Gibbs' inequality). The order matters: here the replies are drawn from $\pi$.
+#
+# $\beta$ is the price of one nat. All this is the usual goal of RLHF.
 
 
 # %%
@@ -87,7 +91,7 @@ def kl(p, q):
     return torch.xlogy(p, p / q).sum(-1)
 
 
-def objective(pi):
+def objective(pi, beta=beta):
     return (pi * R).sum(-1) - beta * kl(pi, pi_ref)
 
 
@@ -101,8 +105,8 @@ for name, pi in {"stay": pi_ref, "half way": (pi_ref + best_only) / 2, "best rep
 #
 # ## 2. The top, in three steps
 #
-# **Step 1: one average instead of two.** Both sums run over $\pi$, so put them together, and move $R$ inside
-# the logarithm:
+# **Step 1: one average instead of two.** Both sums run over $\pi$, so put them together. Then write $R$ as
+# $\beta\log e^{R/\beta}$: a difference of logarithms is the logarithm of a quotient.
 #
 # $$J(\pi) = \sum_y \pi(y)\Big[R(y) - \beta\log\frac{\pi(y)}{\pi_{\text{ref}}(y)}\Big] = -\beta\sum_y
 # \pi(y)\log\frac{\pi(y)}{\pi_{\text{ref}}(y)\,e^{R(y)/\beta}}$$
@@ -234,9 +238,11 @@ check("sum of pi_ref * exp(r) is 1, for all 1000 policies", (pi_ref * r_of_many.
 # between replies to the same question* count. The implicit reward is the member of the family with $Z = 1$
 # (last line).
 #
-# Look at the column $Z$: always positive. Version 1 of the paper (section 4.1) drops it by assuming that
-# its expected value is zero. That cannot be meant literally; what has to vanish is the mean of $\beta\log
-# Z$, which can have either sign.
+# <details><summary>A loose sentence in version 1 of the paper</summary>
+#
+# Section 4.1 drops $Z$ by assuming that its expected value is zero. Look at the column $Z$: it is always
+# positive. What has to vanish is the mean of $\beta\log Z$, which can have either sign.
+# </details>
 
 # %% [markdown]
 # ## 5. Better than what?
@@ -247,25 +253,30 @@ check("sum of pi_ref * exp(r) is 1, for all 1000 policies", (pi_ref * r_of_many.
 # $$\mathbb{E}_{y\sim\pi}\big[\beta r(y)\big] = \beta\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\text{ref}}(y)} =
 # \beta\,\mathrm{KL}(\pi\,\|\,\pi_{\text{ref}})$$
 #
-# That is KTO's **reference point**. The paper writes $z_{\text{ref}} = \beta\,\mathrm{KL}$; we keep $z_0 =
-# \mathrm{KL}$ in nats and multiply by $\beta$ once, at the end.
+# That is KTO's **reference point**. Version 1 of the paper (section 4.1) writes $z_{\text{ref}}$, with $\beta$
+# inside, and averages over all questions. The current version is reported to take $z_0 = \mathrm{KL}$ in nats,
+# with $\beta$ outside; so do we. In practice either becomes one number for the batch (section 6).
 
 # %%
-drawn = torch.multinomial(pi_star, 100_000, replacement=True, generator=generator)
+# To draw a reply: the first one at which the running sum of probabilities passes a uniform number.
+uniform = torch.rand(100_000, generator=generator, dtype=torch.float64)
+drawn = torch.searchsorted(pi_star.cumsum(-1), uniform, right=True).clamp(max=2)
 print(f"mean of beta*r over 100,000 replies  {beta * logratio_star[drawn].mean():.3f}")
 print(f"beta * KL                            {beta * kl(pi_star, pi_ref):.3f}")
 print(f"the same for policy = reference      {beta * kl(pi_ref, pi_ref):.3f}")
 
 # %% [markdown]
 # Two things it is not. It is not the average *quality*: a useless model that equals its reference has
-# $z_0 = 0$. And it is not the mean log-ratio of the rows with thumbs: those were picked to be good or bad, not
-# drawn from $\pi$.
+# $z_0 = 0$. And it is not the mean log-ratio of the rows with thumbs. Those were written by somebody else,
+# picked as good and bad, or (as in lesson 07) drawn from the *reference*; none of that is $\pi$ after the first
+# steps.
 
 # %% [markdown]
 # ## 6. What a batch can know of it
 #
 # During training nobody draws replies from $\pi$; that would be slow. KTO borrows replies that are lying
-# around: each question gets **another row's** completion (lesson 04). Then three small steps.
+# around: each question gets **another row's** completion (lesson 04). Row $i$ borrows from row $j$; in our
+# collator $j$ is the row above. Then three small steps: mean, clamp, no gradient.
 #
 # $$z_0 = \max\Big(0,\ \frac1B\sum_{i=1}^{B} \log\frac{\pi(y_j|x_i)}{\pi_{\text{ref}}(y_j|x_i)}\Big),\qquad
 # j \ne i,\qquad \text{no gradient}$$
@@ -286,7 +297,8 @@ print(f"does a gradient flow?    {z0.requires_grad}")
 # %% [markdown]
 # From lesson 07 on this comes from `kto_utils.losses`: the same mathematics plus error checks.
 #
-# **Is it the KL?** Let $q$ be the distribution that the borrowed replies come from. Add and subtract $\log q$:
+# **Is it the KL?** Our toy has only one question. So "borrowed" just means here: drawn from some distribution
+# $q$ over the same three replies. Add and subtract $\log q$:
 #
 # $$\mathbb{E}_{y\sim q}\Big[\log\frac{\pi(y)}{\pi_{\text{ref}}(y)}\Big] =
 # \mathrm{KL}(q\,\|\,\pi_{\text{ref}}) - \mathrm{KL}(q\,\|\,\pi)$$
@@ -300,8 +312,9 @@ check("identity", borrowed_mean, kl(q, pi_ref) - kl(q, some_policies))
 print(f"the right side is negative for {(borrowed_mean < 0).double().mean():.0%} of them")
 
 # %% [markdown]
-# Only for $q = \pi$ is it the KL we wanted. Let the policy move from the reference towards the best reply
-# ($\pi_t \propto \pi_{\text{ref}}\,e^{tR}$) and watch what three kinds of borrowed replies report.
+# For $q = \pi$ it is the KL we wanted; for any other $q$ it agrees only by accident. Let the policy move from
+# the reference towards the best reply ($\pi_t \propto \pi_{\text{ref}}\,e^{tR}$; $\propto$ means: equal up to
+# the factor that makes the sum 1). Watch what three kinds of borrowed replies report.
 
 # %%
 t = torch.linspace(0, 3, 61)[:, None]
@@ -332,9 +345,10 @@ save_figure(fig, "06_what_a_batch_sees", alt="Mean log-ratio against how far the
 plt.show()
 
 # %% [markdown]
-# So $z_0$ can lie below the KL or above it. And the clamp itself adds a little. Let the log-ratios scatter
-# around 0 with standard deviation $\sigma$: the mean of $m$ of them is as often negative as positive, but only
-# the positive half survives. For a normal scatter $\mathbb{E}[z_0] = \sigma/\sqrt{2\pi m}$, not 0.
+# So $z_0$ can lie below the KL or above it. And the clamp itself adds a little. Let $m$ independent log-ratios
+# scatter around 0 with standard deviation $d$: their mean is as often negative as positive, but only the
+# positive half survives. For a normal scatter $\mathbb{E}[z_0] = d/\sqrt{2\pi m}$, not 0 (here $\pi$ is
+# 3.14...). With $d = 5$:
 
 # %%
 for m in (2, 8, 32):
@@ -343,11 +357,13 @@ for m in (2, 8, 32):
     print(f"m = {m:2}   simulated {simulated:.2f}   formula {5.0 / math.sqrt(2 * math.pi * m):.2f} nats")
 
 # %% [markdown]
-# Why live with such an estimate? Because of what it is for: one level for the whole batch to compare with. It
-# receives no gradient, so it cannot turn any row's push around.
+# Why live with such an estimate? It is one level for the whole batch to compare with, and since it receives no
+# gradient, it cannot turn any row's push around.
 #
-# Is it worth the trouble? For the current text an ablation without $z_0$ is reported: 3.6 points less on
-# BBH, 4.0 less on GSM8K, two reasoning tests.
+# Is it worth the trouble? The paper's current version reportedly trained a 7B model without $z_0$: 3.6 points
+# less on BBH and 4.0 less on GSM8K, two reasoning tests, almost nothing on MMLU and HumanEval. It also allows
+# $z_0 = 0$ after SFT on the same data. ("Reported" always means: we have read version 1 ourselves, and the
+# current version second-hand.)
 
 # %% [markdown]
 # ## 7. Eight real rows
@@ -382,8 +398,8 @@ for row, at_home, r_i, k_i in zip(rows, sequence_logps(reference, batch).tolist(
     print(f"{thumb(row)} {at_home:8.2f} {r_i:+8.2f} {k_i:+8.2f}  {row['completion']}")
 
 # %% [markdown]
-# $r$ belongs to the row's own completion: up for thumbs up, down for thumbs down, as it should. $k$ belongs to
-# the borrowed one, the completion of the row above (the first row borrows from the last).
+# $r$ belongs to the row's own completion: positive for thumbs up, negative for thumbs down, as it should be.
+# $k$ belongs to the borrowed one, the completion of the row above (the first row borrows from the last).
 #
 # Look at the homework row. The reference would hardly ever say that (`log ref` is its log-probability), so a
 # touch moves it by dozens of nats. Now the reference point:
@@ -393,15 +409,15 @@ asked = [q for q in all_questions() if q.prompt in {row["prompt"] for row in row
 z0 = reference_point(k, torch.zeros(8))
 print(f"mean of k   {k.mean():+.3f} nats")
 print(f"z0          {z0:.3f}")
-true_kl, error = sampled_kl(policy, reference, asked, n=64)
-print(f"true KL     {true_kl:.2f} +- {error:.2f} nats, from its own replies to {len(asked)} questions")
+own_kl, error = sampled_kl(policy, reference, asked, n=64)
+print(f"sampled KL  {own_kl:.2f} +- {error:.2f} nats, from its own replies to {len(asked)} of the questions")
 
 # %% [markdown]
 # The policy *has* moved, yet $z_0$ is 0: on average the borrowed replies fell, and the clamp cut that off.
 # A `kl` of 0 in the log of a KTO run need not be a bug. (At step 0 it must be 0; anything else there *is* a
 # bug.)
 #
-# The opposite case: a policy that learned to say all eight completions, good or bad, everywhere.
+# The opposite case, a parrot: five small SFT steps towards all eight completions, good or bad alike.
 
 # %%
 parrot, _ = train_sft(
@@ -411,20 +427,25 @@ parrot_r, parrot_k = logratios(parrot), logratios(parrot, "kl_")
 parrot_z0 = reference_point(parrot_k, torch.zeros(8))
 print(f"r  {numbers(parrot_r, '+.2f')}")
 print(f"k  {numbers(parrot_k, '+.2f')}")
-true_kl, error = sampled_kl(parrot, reference, asked, n=64)
-print(f"z0 {parrot_z0:.3f}   true KL {true_kl:.3f} +- {error:.3f}")
+own_kl, error = sampled_kl(parrot, reference, asked, n=64)
+print(f"z0 {parrot_z0:.3f}   sampled KL {own_kl:.3f} +- {error:.3f}")
+print(f"mean of k without its largest entry {parrot_k.sort().values[:-1].mean():.2f}")
+print(f"rows with r below z0: {int((parrot_r < parrot_z0).sum())}")
 
 # %% [markdown]
-# Every $r$ is positive: nothing was *learned about thumbs*, everything was raised. Here $z_0$ is far above
-# the KL, because one borrowed reply (the homework one) jumped. And most rows now stand *below* the
-# reference point: being raised less than the rest counts as a loss. That is the job of $z_0$.
+# Every $r$ is positive: nothing was learned *about thumbs*. And $z_0$ is far above the KL, because one borrowed
+# reply (the homework one) jumped.
+#
+# Six rows now stand *below* the reference point. For a thumbs up that counts as a loss, although $r > 0$: it
+# rose, but less than the level. For a thumbs down it counts as a gain. To discount what rises everywhere is the
+# job of $z_0$; that one odd reply sets the level for all is its weakness.
 
 # %% [markdown]
 # ## 8. Value, weight, loss
 #
-# People feel a kink at the reference point (left). The power function behind it is infinitely steep there
-# and hard to optimise. KTO takes the logistic $\sigma$ instead (right). It keeps the S: concave in gains,
-# convex in losses.
+# People feel a kink at the reference point (left). The power function behind it is infinitely steep there,
+# and hard to optimise (v1, section 4.1). KTO takes the logistic $\sigma$ instead (right). It keeps the S:
+# concave in gains, convex in losses.
 
 # %%
 z = torch.linspace(-6, 6, 241)
@@ -445,14 +466,14 @@ save_figure(fig, "06_two_branches", alt="Left: the human value function with a k
 plt.show()
 
 # %% [markdown]
-# The **label** picks the branch, not the sign of $r - z_0$:
+# The **label** picks the branch, not the sign of $r - z_0$. Careful with the paper's letters: **D** is
+# *desirable*, thumbs **up**; **U** is *undesirable*, thumbs **down**.
 #
 # $$v = \begin{cases}\lambda_D\,\sigma\big(\beta(r - z_0)\big) & \text{thumbs up}\\
 # \lambda_U\,\sigma\big(\beta(z_0 - r)\big) & \text{thumbs down}\end{cases} \qquad\text{loss} = \lambda - v$$
 #
 # Liked replies are worth more the further they rise above $z_0$, disliked ones the further they sink below.
-# The weights stand where people have loss aversion; probability weighting is left out. With $s = \pm 1$ for
-# up and down and $w$ for the row's weight, both lines become one:
+# With $s = \pm 1$ for up and down and $w$ for the row's weight, both lines become one:
 #
 # $$\text{loss}_i = w_i\,\big(1 - \sigma(s_i\,\beta\,(r_i - z_0))\big)$$
 
@@ -483,9 +504,13 @@ print(f"mean weight / 2  {(3 * 1.33 + 5 * 1.0) / 8 / 2:.6f}")
 
 # %% [markdown]
 # Answer (d). $\sigma(0) = 0.5$: a reply exactly at the reference point has *half* its weight as value and
-# half as loss, never 0. It is the best first check of any KTO code: **loss at step 0 = mean(w)/2**. If
-# yours prints something else, your reference is not your policy.
+# half as loss, never 0. **Loss at step 0 = mean(w)/2** is the cheapest first check. If yours prints something
+# else, look first whether policy and reference are the same and dropout is off.
 #
+# It is necessary, not sufficient: while every $r$ is 0, a flipped sign or unshifted logits pass as well. Sections
+# 10 and 13 hold the checks for those.
+
+# %% [markdown]
 # Now the trained policy, every intermediate number in its column.
 
 
@@ -517,24 +542,25 @@ print(f"batch loss {parrot_losses.mean():.4f}: no better than doing nothing ({(3
 
 # %% [markdown]
 # You will meet the loss in two spellings: $w(1 - \sigma)$ in version 1 of the paper (Eq. 7), and
-# $\lambda_y - v$ in the current text (Eq. 8, as reported). Version 1 also puts $\beta$ into both $r$ and $z_0$. The
+# $\lambda_y - v$ in the current version (reported, Eq. 8). Version 1 also puts $\beta$ into both $r$ and $z_0$. The
 # parrot's rows, where $z_0$ is not 0, in all three ways:
 
 # %%
 sign, w = torch.where(label, 1.0, -1.0), torch.where(label, 5 / 3, 1.0)
 version_1 = w * (1 - torch.sigmoid(sign * (0.1 * parrot_r - 0.1 * parrot_z0)))
 current = w - w * torch.sigmoid(sign * 0.1 * (parrot_r - parrot_z0))
-check("version 1 and current text", version_1, current)
-check("current text and our function", current, parrot_losses)
+check("version 1 and current version", version_1, current)
+check("current version and our function", current, parrot_losses)
 
 # %% [markdown]
 # ## 9. The two weights
 #
-# Default: both 1. Then five thumbs down outvote three thumbs up. The rule is about the *total* weight of
-# each side:
+# Default in the authors' code and in TRL (Hugging Face's training library for alignment methods): both 1. Then
+# five thumbs down outvote three thumbs up. The paper's rule is about the *total* weight of each side, with $n_D$
+# thumbs up and $n_U$ thumbs down:
 #
 # $$1 \;\le\; \frac{\lambda_D\,n_D}{\lambda_U\,n_U} \;\le\; \tfrac43 \text{ (v1, Eq. 8)}\quad\text{or}\quad
-# \tfrac32 \text{ (reported for the current text, Eq. 9)}$$
+# \tfrac32 \text{ (current version, reported, Eq. 9)}$$
 
 
 # %%
@@ -547,18 +573,16 @@ def balanced_weights(n_desirable, n_undesirable, ratio=1.0):
 
 for n_up, n_down in ((3, 5), (1, 10), (10, 1)):
     for ratio in (1, 4 / 3, 3 / 2):
-        lambda_d, lambda_u = balanced_weights(n_up, n_down, ratio)
-        print(f"{n_up:2} up {n_down:2} down   ratio {ratio:.2f}   lambda_D {lambda_d:6.3f}", end="")
-        print(f"   lambda_U {lambda_u:6.3f}")
+        up, down = balanced_weights(n_up, n_down, ratio)
+        print(f"{n_up:2} up {n_down:2} down   ratio {ratio:.2f}   weight up {up:6.3f}   weight down {down:6.3f}")
 print(f"our rows with weights 1.33 and 1: 1.33 * 3 / (1 * 5) = {1.33 * 3 / 5:.3f}")
 
 # %% [markdown]
-# So our eight rows need $\lambda_D$ between 1.667 and 2.222 (v1) or 2.500 (current), with $\lambda_U = 1$.
-# The 1.33 that is often copied to any data set falls below the range.
+# So our eight rows need a thumbs-up weight of 1.667 to 2.222 (v1) or 2.500 (reported), with 1 for thumbs down.
+# The often copied 1.33 is too small here: 4/3 is the upper end of v1's range, for as many up as down.
 #
-# Nor does it come from loss aversion. People weigh *losses* 2.25 times; this rule leans to the *gain*
-# side, and v1 (section 4.1) says itself that this is the opposite of people. 4/3 is just the upper end of
-# v1's range, for as many up as down.
+# Nor does it come from loss aversion. People weigh *losses* 2.25 times; this rule leans to the *gain* side, the
+# opposite of people, as v1 (section 4.1) says itself.
 #
 # Does the rule matter? The same 20 steps as in section 7, with both weights 1:
 
@@ -570,8 +594,8 @@ for row, before, after in zip(rows, r, r_unweighted, strict=True):
         print(f"thumbs up, r with 5/3 and 1: {before:+.2f}, with 1 and 1: {after:+.2f}  {row['completion']}")
 
 # %% [markdown]
-# Same rows, same steps: each of the three liked replies rises less, and one even falls below the reference. The
-# five disliked rows outweigh them. (From lesson 07 on, `kto_loss` and `balanced_weights` come from
+# In this run each of the three liked replies rises less, and one even falls below the reference: the disliked
+# rows now have more weight in total, 5 against 3. (From lesson 07 on, `kto_loss` and `balanced_weights` come from
 # `kto_utils.losses` too.)
 
 # %% [markdown]
@@ -600,13 +624,17 @@ for row, gradient, part in zip(rows, formula, share, strict=True):
 # whatever the other rows do. The pull is largest at $r = z_0$, where $\sigma(u)\sigma(-u) = \frac14$, so
 # never more than $w\beta/4$ per row.
 #
-# And the homework row, which moved furthest, hardly pulls any more. $r$ is a *sum* over tokens: long or odd
-# replies reach the flat part first.
+# And the homework row, which moved furthest, hardly pulls any more. $r$ is a *sum* over tokens: a reply far from
+# home, odd or long, reaches the flat part first.
+
+# %% [markdown]
+# **A good place to stop.** You now have the whole loss and its gradient, all that lesson 07 needs. Sections 11 to
+# 13 are about what KTO does not promise, section 14 about mistakes; they can be read afterwards.
 
 # %% [markdown]
 # ## 11. KTO gives up on both sides
 #
-# Move away from the reference point, to either side, and the pull fades. (The right side is above $z_0$ for a
+# Move away from the reference point, to either side, and the pull fades. (The good side is above $z_0$ for a
 # thumbs up and below it for a thumbs down.) DPO (lesson 08) uses $-\log\sigma$ of a difference of two
 # log-ratios; its pull is $\beta\,\sigma(-\beta\cdot\text{difference})$. Both as a share of their maximum, at
 # $\beta = 0.1$ (only $\beta$ times nats counts: twice the $\beta$, half the distance):
@@ -628,12 +656,12 @@ left.set_title("The KTO loss is flat at both ends")
 right.plot(x, 4 * torch.sigmoid(0.1 * x) * torch.sigmoid(-0.1 * x), "-", color=ACCENT)
 right.plot(x, torch.sigmoid(-0.1 * x), "--", color=NEUTRAL)
 right.set(ylabel="pull, share of its maximum")
-right.set_title("Hopeless rows get no push")
+right.set_title("Hopeless rows get almost no push")
 for ax, kto_place, dpo_place in ((left, (-95, 1.12), (-20, 2.6)), (right, (14, 0.75), (-98, 0.9))):
     ax.text(*kto_place, "KTO", color=ACCENT)
     ax.text(*dpo_place, "DPO", color=NEUTRAL)
     ax.axvline(0, color="black", linewidth=0.8)
-    ax.set_xlabel("wrong side  $\\leftarrow$  nats  $\\rightarrow$  right side")
+    ax.set_xlabel("wrong side  $\\leftarrow$  nats  $\\rightarrow$  good side")
 save_figure(fig, "06_saturation", alt="Two panels against the distance from the reference point in "
             "nats, beta 0.1. The KTO loss is flat at both ends and its gradient vanishes on both sides, "
             "while the DPO loss keeps rising on the wrong side and its gradient stays at its maximum "
@@ -641,16 +669,16 @@ save_figure(fig, "06_saturation", alt="Two panels against the distance from the 
 plt.show()
 
 # %% [markdown]
-# On the right side both stop: learned is learned. On the wrong side only DPO keeps pushing. KTO treats a
+# On the good side both stop: learned is learned. On the wrong side only DPO keeps pushing. KTO treats a
 # row that is hopelessly wrong like a misprint and leaves it. That is protection against wrong thumbs, and
 # the reason why KTO can underfit hard but true examples (v1, Prop. 4.1).
 
 # %% [markdown]
 # ## 12. Not the optimum of section 2
 #
-# DPO's reasoning: put $R = \beta r + \beta\log Z$ into a *likelihood* of human choices, and the
-# best-fitting policy is the $\pi^*$ of the fitted reward. KTO borrows the implicit reward and stops there.
-# Its loss is no likelihood. Does the same optimum come out anyway?
+# DPO asks: which policy makes the observed choices of people most probable? So its loss is *minus a
+# log-likelihood*, and such a loss has a best place. KTO borrows the implicit reward and stops there; its loss is
+# no likelihood. Does the same optimum come out anyway?
 #
 # Take a reply that gets thumbs up from 70 % of the people (log odds: $\log\frac{0.7}{0.3}$). Where is its average
 # loss smallest?
@@ -661,22 +689,23 @@ p_up = 0.7
 kto_average = p_up * torch.sigmoid(-u_grid) + (1 - p_up) * torch.sigmoid(u_grid)
 log_average = -p_up * torch.log(torch.sigmoid(u_grid)) - (1 - p_up) * torch.log(torch.sigmoid(-u_grid))
 best_place = u_grid[log_average.argmin()]
-check("log-likelihood is smallest at the log odds of 70 %", best_place, math.log(0.7 / 0.3), tolerance=0.005)
-print(f"log-likelihood: smallest at u = {best_place:.2f}")
-print(f"KTO:            smallest at u = {u_grid[kto_average.argmin()]:.2f}, the end of the grid")
+check("minus log-likelihood is smallest at the log odds of 70 %", best_place, math.log(0.7 / 0.3), tolerance=0.005)
+print(f"minus log-likelihood: smallest at {best_place:.2f}")
+print(f"KTO:                  smallest at {u_grid[kto_average.argmin()]:.2f}, the end of the grid")
 
 fig, ax = plt.subplots(figsize=(7.2, 3.6))
 ax.plot(u_grid, kto_average, "-", color=ACCENT)
 ax.plot(u_grid, log_average, "--", color=NEUTRAL)
 ax.plot(best_place, log_average.min(), "o", color="black")
-ax.text(0.85, 0.95, "log odds of 70 %", ha="center", fontsize=9)
+ax.annotate("log odds of 70 %", (best_place, log_average.min()), xytext=(0.85, 1.1), ha="center", fontsize=9,
+            arrowprops={"arrowstyle": "-", "color": "black"})  # fmt: skip
 ax.text(-5.8, 0.78, "KTO: further is always better", color=ACCENT, fontsize=10)
-ax.text(-1.95, 1.75, "log-likelihood: has a best place", color=NEUTRAL, fontsize=10)
-ax.set(xlabel="$u = \\beta\\,(r - z_0)$", ylabel="average loss", ylim=(0, 2.2))
+ax.text(5.2, 1.9, "minus log-likelihood:\nhas a best place", color=NEUTRAL, fontsize=10, ha="right")
+ax.set(xlabel="$\\beta\\,(r - z_0)$", ylabel="average loss", ylim=(0, 2.2))
 ax.set_title("KTO has no best place for a 70 % reply, only a direction")
-save_figure(fig, "06_no_inner_minimum", alt="Average loss of a reply that 70 percent like, against u. The "
-            "log-likelihood has a minimum at the log odds 0.85. The KTO average falls all the way to the "
-            "right and has no minimum.")  # fmt: skip
+save_figure(fig, "06_no_inner_minimum", alt="Average loss of a reply that 70 percent like, against beta times "
+            "(r - z0). Minus the log-likelihood has a minimum at the log odds 0.85. The KTO average falls all "
+            "the way to the right and has no minimum.")  # fmt: skip
 plt.show()
 
 # %% [markdown]
@@ -689,26 +718,30 @@ for down_weight in (1.0, 2.0):
     twice = torch.full((2,), 3.0, requires_grad=True)
     loss = kto_loss(twice, torch.zeros(2), thumbs, 0.0, 0.1, undesirable_weight=down_weight).mean()
     loss.backward()
-    net = abs(round(float(twice.grad.sum()), 9))
-    print(f"lambda_U = {down_weight:.0f}: loss {float(loss.detach()):.4f}, net gradient {net:.4f}")
+    net = round(float(twice.grad.sum()), 9) + 0.0  # + 0.0 turns -0 into 0
+    print(f"weight of the thumbs down {down_weight:.0f}: loss {float(loss.detach()):.4f}, net gradient {net:+.4f}")
 
 # %% [markdown]
-# With weight 2 the net gradient is positive: an even vote pushes the reply down.
+# Weight 2: the net gradient is positive, so descent lowers $r$. An even vote pushes the reply down.
 #
 # Now let KTO loose on the three replies. Thumbs up for the first, down for the others, the *exact* KL as
 # $z_0$ (the best that any batch could hope for), and plenty of steps.
 
 
 # %%
-def train_three(beta, steps=5000, thumbs=(True, False, False), learning_rate=1.0):
+def kto_on_three(logps, beta):
+    exact_kl = kl(logps.detach().exp(), pi_ref)
+    return kto_loss(logps, pi_ref.log(), torch.tensor([True, False, False]), exact_kl, beta).mean()
+
+
+def train_three(beta, loss_of=kto_on_three, steps=5000):
     theta, history = pi_ref.log(), []
     for _ in range(steps):
         theta = theta.detach().requires_grad_()
         logps = theta.log_softmax(-1)
-        pi = logps.detach().exp()
-        history.append(pi)
-        kto_loss(logps, pi_ref.log(), torch.tensor(thumbs), kl(pi, pi_ref), beta).mean().backward()
-        theta = theta - learning_rate * theta.grad
+        history.append(logps.detach().exp())
+        loss_of(logps, beta).backward()
+        theta = theta - theta.grad
     return torch.stack(history)
 
 
@@ -734,37 +767,55 @@ right.axhline(float(objective(pi_ref)), color=NEUTRAL, linestyle="--")
 right.text(1.2, float(objective(pi_star)) + 0.012, "best possible: $\\beta$ log Z", fontsize=9)
 right.text(300, float(objective(pi_ref)) + 0.012, "reference", color=NEUTRAL, fontsize=9)
 right.set(xscale="log", xlabel="steps of gradient descent", ylabel="objective J", ylim=(-0.35, 0.26))
-right.set_title("J rises, then falls below the start")
+right.set_title("At $\\beta$ = 0.8, J ends below its start")
 save_figure(fig, "06_past_the_optimum", alt="Left: KTO's path over the triangle of policies runs from the "
             "reference, past the best policy, into the corner of the thumbs-up reply. Right: the "
             "objective J rises in the first steps, then falls below its value at the reference.")  # fmt: skip
 plt.show()
 
 # %% [markdown]
-# For a while it looks good. Then it passes the peak, $r$ of the disliked replies sinks without end, and $J$
-# finishes lower than where it started. A larger $\beta$ asks for *less* movement. Does KTO end elsewhere?
+# For a while it looks good. Then it passes the peak, $r$ of the disliked replies sinks without end, and at this
+# $\beta$ of 0.8 $J$ finishes lower than where it started.
+#
+# A larger $\beta$ asks for *less* movement. Does KTO end elsewhere? And where does DPO end, on the two pairs that
+# say the same (the first reply better than each of the others)?
+
 
 # %%
-for beta_now in (0.4, 0.8, 1.6):
-    wanted = (pi_ref.log() + R / beta_now).softmax(-1)
-    got = train_three(beta_now)[-1]
-    print(f"beta {beta_now}:  RL optimum {wanted[0]:.3f} on the liked reply, KTO {got[0]:.3f},"
-          f" r of the rude one {torch.log(got[1] / pi_ref[1]):+.1f}")  # fmt: skip
+def dpo_on_three(logps, beta):
+    r = logps - pi_ref.log()
+    return -torch.nn.functional.logsigmoid(beta * (r[0] - r[1:])).mean()
+
+
+print("        probability of the liked reply      objective J")
+print("beta    optimum     KTO     DPO             optimum     KTO     DPO")
+for beta_now in (0.1, 0.4, 0.8, 1.6):
+    ends = [(pi_ref.log() + R / beta_now).softmax(-1)]
+    ends += [train_three(beta_now, loss_of, steps=2000)[-1] for loss_of in (kto_on_three, dpo_on_three)]
+    liked = "  ".join(f"{pi[0]:6.3f}" for pi in ends)
+    print(f"{beta_now}      {liked}             {'  '.join(f'{objective(pi, beta_now):+.3f}' for pi in ends)}")
 
 # %% [markdown]
-# No. With thumbs that never disagree, every $\beta > 0$ leads to the same corner. Why: $r_D$ has a ceiling
-# ($\pi \le 1$, so $r_D \le -\log\pi_{\text{ref}}$), but $r_U$ has no floor, and no KL penalty stands in the loss.
-# Only the fading pull slows it down. So the number of steps decides: stop early, and watch the KL (lesson 07).
+# No: KTO runs towards the same corner at each $\beta$. At 0.1 the optimum lies almost there anyway; the larger
+# $\beta$, the worse the corner.
 #
-# And it is no matter of choosing another $R$: for every finite reward $\pi^*$ keeps every reply possible. The
+# Why: the log-ratio of a liked reply has a ceiling ($\pi \le 1$, so $r \le -\log\pi_{\text{ref}}$), that of a
+# disliked one has no floor, and no KL penalty stands in the loss. Only the fading pull slows it down. So the
+# number of steps decides: stop early, and watch the KL (lesson 07).
+
+# %% [markdown]
+# DPO heads for that corner too: the log odds of a unanimous vote are infinite. The difference shows where people
+# *disagree*. There a likelihood has a best place (the figure with 70 %), and KTO has only a direction.
+#
+# Nor is it a matter of choosing another $R$: for every finite reward $\pi^*$ keeps every reply possible. The
 # corner is the optimum of none of them.
 
 # %% [markdown]
 # ## 13. The authors' own numbers
 #
-# Everything so far was checked against our own algebra. The file below was computed by the authors' code
-# (ContextualAI/HALOs): 24 batches with $z_0$, the loss of each row, and the gradient.
-# (Their $z_0$ is a float32 number, hence the tolerance.)
+# Everything so far was checked against our own algebra. Here is the real test: a file computed by the authors'
+# code (ContextualAI/HALOs), 24 batches with $z_0$, the loss of each row, and the gradient. (Their $z_0$ is a
+# float32 number, hence the tolerance.)
 
 # %%
 stored = json.loads(Path("../tests/data/halos_kto_cases.json").read_text(encoding="utf-8"))
@@ -785,24 +836,25 @@ for name in ("z0", "losses", "grad_policy_logps"):
     for case in stored["cases"]:
         theirs = torch.tensor(case["expected"][name])
         torch.testing.assert_close(ours(case)[name], theirs, rtol=1e-6, atol=0.0)
-    print(f"{name:18} {len(stored['cases'])} of {len(stored['cases'])} cases agree to 1e-06 relative")
+    print(f"{name:18} all {len(stored['cases'])} cases agree to 1e-06 relative")
 
 # %% [markdown]
 # ## 14. What goes wrong
 #
-# **A batch of one.** There is no other row to borrow from, so the row borrows from itself: $k = r$. Then
-# $r - z_0 = 0$, whatever was learned.
+# **A batch of one.** There is no other row to borrow from, so the row borrows from itself: $k = r$. Then, as long
+# as $r \ge 0$, $z_0 = r$ and $r - z_0 = 0$, however much was learned. A thumbs up:
 
 # %%
-for r_alone in (0.5, 5.0, 50.0):
+for r_alone in (-50.0, -5.0, 0.5, 5.0, 50.0):
     alone = torch.tensor([r_alone], requires_grad=True)
     loss = kto_loss(alone, torch.zeros(1), torch.tensor([True]), reference_point(alone, torch.zeros(1)))
     loss.sum().backward()
-    print(f"r = {r_alone:4.1f}: loss {float(loss.detach()):.3f}, gradient {float(alone.grad):+.3f}")
+    print(f"r = {r_alone:5.1f}: loss {float(loss.detach()):.3f}, gradient {float(alone.grad):+.4f}")
 
 # %% [markdown]
-# The loss is frozen at $w/2$, the gradient at its maximum $w\beta/4$: it looks as if nothing happens, and
-# the model runs away. This is why the collator refuses a batch of one.
+# Above the reference the loss is frozen at $w/2$ and the gradient at its maximum $w\beta/4$: it looks as if
+# nothing happens, and a liked reply is raised for ever. Below it the clamp makes $z_0 = 0$, as if there were no
+# reference point. This is why the collator refuses a batch of one.
 #
 # **Gradient accumulation does not help $z_0$.** Two half batches, each with its own $z_0$, are not one batch:
 
@@ -820,7 +872,7 @@ for name, z0s in pieces.items():
     print(f"halves, z0 {name:18}  loss {total / 2:.5f}")
 
 # %% [markdown]
-# **A sign slip on the thumbs-down side.** One widely read note prints the value of a thumbs-down reply as
+# **A sign slip on the thumbs-down side.** One study note prints the value of a thumbs-down reply as
 # $-\lambda_U\,\sigma(z_0 - r)$. Value is to be *raised*. So which way does it push?
 
 # %%
@@ -851,7 +903,7 @@ for u_big in (10.0, 17.0, 50.0):
 # - Loss of a row: $w\,(1 - \sigma(s\beta(r - z_0)))$; at step 0 the batch loss is mean(w)/2.
 # - Gradient $-s\,w\,\beta\,\sigma(u)\sigma(-u)/B$: the sign comes from the label alone, the size fades on
 #   both sides.
-# - Not promised: the optimum of section 2 (clean thumbs end in the corner), a true KL, a push for hopeless rows.
+# - Not promised: the optimum of section 2, a true KL, a push for hopeless rows.
 
 # %% [markdown]
 # ## Questions an interviewer asks
@@ -864,7 +916,8 @@ for u_big in (10.0, 17.0, 50.0):
 # <details><summary>What is z0, and is the batch's number an unbiased estimate of it?</summary>
 # It stands for the KL between policy and reference, the log-ratio to be expected from the policy's own
 # replies. The batch uses mismatched replies from some distribution q; their mean is KL(q||ref) - KL(q||policy),
-# which equals the KL only for q = policy, and the clamp at 0 adds an upward bias. So: no.
+# which equals the KL for q = policy and otherwise only by accident, and the clamp at 0 adds an upward bias.
+# So: no.
 # </details>
 # <details><summary>Your log shows kl = 0 for hundreds of steps. Broken?</summary>
 # Not necessarily. After targeted learning the mismatched replies fall and the clamp gives 0 although the
@@ -875,14 +928,13 @@ for u_big in (10.0, 17.0, 50.0):
 # beta 0.1, 50 nats away, under 3 % of its maximum. DPO's stays near its maximum on the wrong side.
 # </details>
 # <details><summary>Where does the weight 1.33 come from? Is it loss aversion?</summary>
-# It is 4/3, the upper end of v1's range for lambda_D n_D / (lambda_U n_U), found by experiment; with as
-# many up as down it is lambda_D itself. It favours the gain side, the opposite of loss aversion. The
+# It is 4/3, the upper end of v1's range for lambda_D n_D / (lambda_U n_U) (D: thumbs up), found by experiment;
+# with as many up as down it is lambda_D itself. It favours the gain side, the opposite of loss aversion. The
 # default is 1 and 1.
 # </details>
 # <details><summary>Does KTO maximise reward minus beta KL, like DPO?</summary>
-# There is no such theorem. It shares the implicit reward, not the optimum: its loss is no likelihood, has
-# no inner minimum, and with separable thumbs sends the log-ratio of disliked replies to minus infinity for
-# every beta.
+# There is no such theorem. It shares the implicit reward, not the optimum: its loss is no likelihood and has no
+# inner minimum even where labels disagree. (With labels that never disagree DPO's log-ratios run off too.)
 # </details>
 
 # %% [markdown]
@@ -890,7 +942,7 @@ for u_big in (10.0, 17.0, 50.0):
 #
 # - Ethayarajh et al., *KTO: Model Alignment as Prospect Theoretic Optimization*, arXiv 2402.01306. v1: loss
 #   Eq. 7, weights Eq. 8, gradient Eq. 9, reference point and its assumption section 4.1, saturation Prop.
-#   4.1. Current text (read second-hand): loss Eq. 8, weights Eq. 9.
+#   4.1. Current version (read second-hand): loss Eq. 8, weights Eq. 9, training without $z_0$.
 # - Sections 1 to 4, the optimum and the implicit reward: Rafailov et al., *Direct Preference Optimization*,
 #   arXiv 2305.18290.
 # - Section 13: ContextualAI/HALOs, branch main, commit 4831988.
