@@ -415,7 +415,7 @@ print(f"loss: at least about {floor:.4f}, last 50 steps {last_50:.4f}")
 print(f"batches without a thumbs up among them: {50 - len(rewards)}")
 
 # %% [markdown]
-# So this run is finished, although its loss looks high. The jitter has the same source: each batch's level
+# So there is little left to gain, although the loss looks high. The jitter has the same source: each batch's level
 # depends on its number of thumbs up. Judge a KTO run by its rewards and by marks on fresh replies, never by
 # the level of its loss.
 #
@@ -569,7 +569,7 @@ cheapest = [evaluate.least_kl(reference_rates, target) for target in targets]
 fig, ax = plt.subplots(figsize=(7.6, 4.4))
 ax.plot(cheapest, targets, color=NEUTRAL, ls="-")
 ax.fill_betweenx(targets, 0, cheapest, color=NEUTRAL, alpha=0.15)
-ax.text(0.05, 0.91, "out of reach\nfor any policy", color=NEUTRAL, fontsize=10)
+ax.text(0.05, 0.92, "out of reach\nfor any policy", color=NEUTRAL, fontsize=9)
 ax.plot(0, start, "s", color=NEUTRAL)
 label_line(ax, 0.08, start - 0.03, "reference", color=NEUTRAL)
 marks = {"trained": ("o", UP, 11), "new wording": ("D", ACCENT, 5), "untouched facts": ("^", DOWN, 7)}
@@ -579,13 +579,13 @@ for name, (marker, colour, size) in marks.items():
 ax.text(1.75, 1.03, "trained (circle)", color=UP)
 ax.text(1.75, 0.92, "new wording (diamond)", color=ACCENT)
 ax.text(3.9, 0.53, "untouched facts (triangle)", color=DOWN)
-ax.set(title="On trained questions, close to the cheapest possible", xlim=(-0.15, 7), ylim=(0.15, 1.09))
+ax.set(title="On trained questions, close to the cheapest possible", xlim=(-0.15, 7.6), ylim=(0.15, 1.09))
 ax.set(xlabel="KL to the reference (nats, sampled)", ylabel="thumbs-up rate (exact)")
 save_figure(fig, "07_frontier", alt=(
     "Thumbs-up rate against KL to the reference. A curve rises from the reference at rate 0.23 and KL "
     "0 to rate 1 at 1.46 nats; left of it no policy can be. The trained and the reworded questions "
     "lie just right of the end of the curve at rate 0.98. The untouched facts lie far right of the "
-    "curve, at rate 0.5 and more than 4 nats."
+    "curve, at rate 0.5 and about 6 nats."
 ))  # fmt: skip
 plt.show()
 
