@@ -334,10 +334,16 @@ for method, (rate, best_beta) in chosen.items():
 
 # %%
 stored = {(c["condition"], c["method"], c["seed"]): c for c in results["cells"]}
+
+
+def same(one, other):
+    return f"{one:.4f}" == f"{other:.4f}" if isinstance(one, float) else one == other
+
+
 for method in ("kto", "dpo"):
     live = experiments.run_cell("unpaired", method, 0, *chosen[method])
     file = stored["unpaired", method, 0]
-    differing = [name for name in live if f"{live[name]:.4}" != f"{file[name]:.4}"]
+    differing = [name for name, number in live.items() if not same(number, file[name])]
     assert not differing, differing
     print(f"{method}: thumbs-up {live['trained thumbs_up']:.4f} live, {file['trained thumbs_up']:.4f} in the file")
 
