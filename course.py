@@ -26,6 +26,7 @@ from pathlib import Path, PurePath
 
 ROOT = Path(__file__).resolve().parent
 LEARNER, TESTER = "requirements.txt", "tests/requirements.txt"
+FIRST_PAGE = "/lab/tree/notebooks/00_start_here.ipynb"
 NEEDED_GB = 3.0
 TESTING = ("test", "build")
 COMMANDS = ("open", "run", "test", "doctor", "build", "assets", "experiments")
@@ -160,7 +161,7 @@ def steps_of(command: str, arguments: list[str], python: str) -> list[list[str]]
     lessons = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "notebooks").glob("*.ipynb"))
     workers = ["-n", "2", "--dist=loadfile"]
     return {
-        "open": [[*module, "jupyter", "lab", os.path.join("notebooks", "00_start_here.ipynb"), *arguments]],
+        "open": [[*module, "jupyter", "lab", f"--LabApp.default_url={FIRST_PAGE}", *arguments]],
         "run": [[*module, "kto_utils.runner", *(arguments or lessons)]],
         "test": [
             [*module, "ruff", "check", "."],

@@ -1,4 +1,4 @@
-"""How good is the model, how far has it moved? Computed over every possible reply, not sampled. Lesson 07."""
+"""How good is the model, how far has it moved? Exact over the listed replies; `sampled_kl` estimates. Lesson 07."""
 
 import math
 import random
@@ -117,7 +117,7 @@ def exact_kl(
     """KL(policy || reference) over the listed replies plus one outcome "anything else", mean over questions.
 
     Exact for that coarser description of the reply, and therefore a lower bound of the KL between the two
-    distributions over all texts (data-processing inequality). Where `rates(...)["listed"]` is below 0.99,
+    distributions over all token sequences (data-processing inequality). Where `rates(...)["listed"]` is below 0.99,
     print `sampled_kl` beside it.
 
     Returns:
@@ -201,9 +201,9 @@ def sampled_kl(
     seed: int = 0,
     tokenizer=None,
 ) -> tuple[float, float]:
-    """KL(policy || reference) over all texts, estimated from n replies of the policy to each question.
+    """KL(policy || reference) over the first 24 tokens, estimated from n replies of the policy to each question.
 
-    Replies are cut after 24 tokens, so it is the KL of what is said up to there.
+    Replies are cut there, so for a policy that never stops the number grows with the cut.
 
     Returns:
         (mean, standard error), nats. The questions are fixed: the error is that of the sampling alone.

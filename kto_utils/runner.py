@@ -18,6 +18,9 @@ from tqdm import tqdm
 
 CELL_TIMEOUT = 120  # seconds; nbclient can wait for ever without one
 
+# Kernels inherit it. Two lessons at once with two threads each would spin against each other, many times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @dataclass
 class LessonRun:
@@ -67,7 +70,10 @@ def execute(notebook, folder: Path, name: str) -> LessonRun:
         client.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         done = sum(1 for c in notebook.cells if c.cell_type == "code" and c.get("execution_count"))
-        last_line = re.sub(r"\x1b\[[\d;]*m", "", str(error).strip().splitlines()[-1])  # without colour codes
+        if isinstance(error, CellTimeoutError):
+            last_line = f"took longer than {CELL_TIMEOUT} s"
+        else:
+            last_line = re.sub(r"\x1b\[[\d;]*m", "", str(error).strip().splitlines()[-1])  # without colour codes
         failure = f"code cell {done}: {last_line}"
     finally:
         memory.stopped.set()

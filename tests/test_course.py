@@ -175,6 +175,10 @@ def test_every_command_hands_over_to_something_that_exists():
                     assert (ROOT / part).exists(), part
 
 
+def test_the_first_page_exists():
+    assert (ROOT / course.FIRST_PAGE.removeprefix("/lab/tree/")).exists()
+
+
 def test_the_hub_libraries_are_set_offline_and_the_package_is_importable():
     env = course.environment()
     assert env["HF_HUB_OFFLINE"] == env["TRANSFORMERS_OFFLINE"] == env["HF_DATASETS_OFFLINE"] == "1"

@@ -34,7 +34,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from kto_utils import evaluate, recipes, train, world
+from kto_utils import evaluate, experiments, recipes, train, world
 from kto_utils.collator import KTOPaddingCollator
 from kto_utils.data import tokenize_feedback
 from kto_utils.evaluate import reply_logps
@@ -173,11 +173,13 @@ for name, r in before.items():
 # Half polite, about half right, 23 in 100 both: the mixture it was taught. (From the next lesson on `rates` is
 # imported from `kto_utils.evaluate`: the same mathematics plus error checks. So are `least_kl` and `exact_kl`
 # below.)
-#
+
+# %% [markdown]
 # ## 3. What perfection costs
 #
 # Take one question with reference rate $p$. A policy that always earns a thumbs up has no mass elsewhere.
-# The cheapest way there is to multiply every good reply by the same factor $1/p$. Then
+# The cheapest such policy keeps the good replies in their old proportions and multiplies each by the same
+# factor $1/p$; to favour one of them would only add distance. Then
 # $\log(\pi/\pi_\text{ref}) = -\ln p$ on every reply it gives, so
 #
 # $$\mathrm{KL}(\pi \,\|\, \pi_\text{ref}) = -\ln p .$$
@@ -194,12 +196,22 @@ print(f"KL that perfection costs: {perfection:.4f} nats")
 # %% [markdown]
 # That is the answer to the question at the top: about 1.5 nats, for **any** method. Less is impossible.
 #
-# And for a rate below 1? The cheapest policy multiplies the odds of thumbs up by one factor $e^t$, the same
-# on all questions:
+# And for a rate $q$ below 1? All good replies grow by the factor $q/p$, all others shrink by
+# $\frac{1-q}{1-p}$, so
 #
-# $$q = \sigma(\mathrm{logit}\,p + t), \qquad \mathrm{KL} = t\,q - \ln(1 - p + p\,e^t).$$
+# $$\mathrm{KL} = q\ln\frac{q}{p} + (1-q)\ln\frac{1-q}{1-p} .$$
 #
-# Find the $t$ that gives the wanted average by halving an interval.
+# With 24 questions the rate can be spread in many ways. Which is cheapest?
+
+# %% [markdown]
+# Write the **log odds** of a rate as $\ln\frac{p}{1-p}$. (torch calls this function `logit`; it is not a
+# model's logit.) The slope of the KL in $q$ is the log odds of $q$ minus those of $p$. At the cheapest point
+# all questions have the same slope $t$, else moving some rate from a steep question to a flat one would save.
+# So
+#
+# $$q = \sigma\left(\ln\frac{p}{1-p} + t\right)$$
+#
+# with one $t$ for all. Find the $t$ that gives the wanted average by halving an interval.
 
 
 # %%
@@ -210,24 +222,25 @@ def least_kl(reference_rates, target):
     low, high = 0.0, 60.0
     for _ in range(200):
         t = (low + high) / 2
-        q = torch.sigmoid(p.logit() + t)
+        q = torch.sigmoid(p.logit() + t)  # logit here: log odds of a rate
         low, high = (t, high) if q.mean() < target else (low, t)
-    return float((t * q - torch.log1p(p * (math.exp(t) - 1))).mean())
+    return float((q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()).mean())
 
 
 for target in (0.25, 0.5, 0.75, 0.9, 0.99, 1.0):
     print(f"rate {target:.2f} costs at least {least_kl(reference_rates, target):.4f} nats")
 
 # %% [markdown]
-# "At least" is a strong word, so attack it. Draw 20,000 random policies, all with an average rate of 0.75
-# but spread differently over the 24 questions. Is one of them cheaper?
+# "At least" is a strong word, so attack it. Draw 20,000 ways to spread an average rate of 0.75 over the 24
+# questions. Is one of them cheaper? And does the cheapest come close? (Within a question we rely on the proof:
+# unequal factors cost more, by the log-sum inequality.)
 
 # %%
 generator = torch.Generator().manual_seed(0)
 p = torch.tensor(reference_rates, dtype=torch.float64)
 noise = 0.3 * torch.randn(20_000, 24, generator=generator, dtype=torch.float64)
 low, high = -5.0, 9.0 + torch.zeros(20_000, 1, dtype=torch.float64)
-for _ in range(50):  # one shift for each policy, so that its mean rate is 0.75
+for _ in range(50):  # one shift for each way, so that its mean rate is 0.75
     shift = (low + high) / 2
     q = torch.sigmoid(p.logit() + noise + shift)
     below = q.mean(-1, keepdim=True) < 0.75
@@ -235,7 +248,7 @@ for _ in range(50):  # one shift for each policy, so that its mean rate is 0.75
 kl = (q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()).mean(-1)
 
 print(f"cheapest of 20,000: {kl.min():.4f} nats   least_kl: {least_kl(reference_rates, 0.75):.4f} nats")
-assert kl.min() > least_kl(reference_rates, 0.75)
+assert 0 < kl.min() - least_kl(reference_rates, 0.75) < 0.01
 
 # %% [markdown]
 # ## 4. Collect thumbs
@@ -258,9 +271,10 @@ print(f"{n_up} up, {n_down} down: a share of {n_up / len(feedback):.4f}; exact r
 assert abs(n_up / len(feedback) - rate) < 3 * math.sqrt(rate * (1 - rate) / len(feedback))
 
 # %% [markdown]
-# For each thumb up there are more than three down. Without weights the downs would win every argument by number alone
-# (section 9 shows it). The paper's rule keeps $\lambda_D n_D / (\lambda_U n_U)$ between 1 and 4/3 (v1, Eq.
-# 8); for the current text, Eq. 9, 1 to 3/2 is reported. We take 1.
+# For each thumb up there are more than three down. With both weights 1 the downs would push with more than
+# three times the total weight; section 9 shows what came of it here. The paper's rule keeps
+# $\lambda_D n_D / (\lambda_U n_U)$ between 1 and 4/3 (v1, Eq. 8); the current version reportedly allows up to
+# 3/2 (Eq. 9). We take 1: equal total weight on both sides. (Lesson [00](00_start_here.ipynb) took 4/3.)
 
 # %%
 desirable_weight, undesirable_weight = balanced_weights(n_up, n_down)
@@ -319,7 +333,12 @@ for row in own_history[:5]:
 # %% [markdown]
 # The package's `train_kto` is this loop plus checks on its input, a learning-rate schedule, checkpoints and
 # a few more columns in the history. In a terminal it shows a progress bar; `log_every=k` prints a line
-# every k steps. The whole run, on the policy:
+# every k steps.
+#
+# The learning rate 1e-3 is for a model of this size. Do not carry it to a large one: for billions of
+# parameters the paper's current text is reported to recommend 5e-6, and TRL's default is 1e-6.
+#
+# The whole run, on the policy:
 
 # %%
 policy, history = train.train_kto(
@@ -338,18 +357,19 @@ assert all(same)
 
 # %% [markdown]
 # From the next lesson on `train_kto` is imported from `kto_utils.train`.
-#
+
+# %% [markdown]
 # ## 6. Read the logs
 #
-# | column | what it is | what you want to see |
+# | column | what it is | what this run shows |
 # |---|---|---|
-# | `loss` | mean of $w(1-\sigma(\cdot))$ | falls, then jitters |
-# | `kl` | $z_0$ in nats, **not** the true KL | 0 at step 1; often 0 later |
-# | `reward_desirable` | mean $\beta r$ of thumbs-up rows | rises a little |
+# | `loss` | mean of $w(1-\sigma(\cdot))$ | falls somewhat, jitters a lot |
+# | `kl` | $z_0$ in nats, **not** the true KL | 0 at step 1, and mostly 0 later |
+# | `reward_desirable` | mean $\beta r$ of thumbs-up rows | dips, then just above 0 (see below) |
 # | `reward_undesirable` | the same for thumbs-down rows | falls a lot |
 # | `margin` | their difference | grows |
-# | `saturated` | rows whose gradient is under a tenth of its maximum | grows slowly |
-# | `grad_norm` | before clipping | neither 0 nor exploding |
+# | `saturated` | *share* of rows whose gradient is under a tenth of its maximum | about a half; at 1 learning stops |
+# | `grad_norm` | before clipping | peaks, but never dies |
 
 # %%
 columns = ("loss", "kl", "reward_desirable", "reward_undesirable", "margin", "saturated", "grad_norm")
@@ -366,7 +386,10 @@ ax_reward.plot(steps, [row["reward_undesirable"] for row in history], color=DOWN
 label_line(ax_reward, 110, 0.9, "thumbs-up rows", color=UP)
 label_line(ax_reward, 70, -2.6, "thumbs-down rows", color=DOWN)
 ax_reward.set(title="The downs do the moving", ylabel="reward β r", ylim=(-9.5, 1.8))
-ax_loss.plot(steps, [row["loss"] for row in history], color=NEUTRAL, ls="-")
+loss = torch.tensor([row["loss"] for row in history])
+ax_loss.plot(steps, loss, color=NEUTRAL, lw=0.8, alpha=0.5)
+ax_loss.plot(steps[19:], loss.unfold(0, 20, 1).mean(-1), color=NEUTRAL, ls="-", lw=2.5)
+label_line(ax_loss, 75, 1.05, "thick: mean of 20 steps", color=NEUTRAL)
 ax_loss.set(title="The loss jitters and stays above zero", ylabel="loss", ylim=(0, None))
 ax_share.plot(steps, [row["saturated"] for row in history], color=ACCENT, ls="-")
 ax_share.set(title="About half of the rows no longer push", ylabel="saturated share", xlabel="step", ylim=(0, 1))
@@ -374,8 +397,9 @@ ax_norm.semilogy(steps, [row["grad_norm"] for row in history], color=NEUTRAL, ls
 ax_norm.set(title="Two scares: near steps 10 and 160", ylabel="gradient norm", xlabel="step")
 save_figure(fig, "07_logs", alt=(
     "Four panels over 200 training steps. The reward of thumbs-up rows dips near step 10 and step 160 and else stays "
-    "just above zero, while that of thumbs-down rows falls to about minus six. The loss falls, then "
-    "jitters around 0.4. The saturated share rises to about a half. The gradient norm has peaks "
+    "just above zero, while that of thumbs-down rows falls to about minus six. The loss jitters, and its "
+    "mean over 20 steps falls at first and then stays between 0.4 and 0.5. The saturated share rises to "
+    "about a half. The gradient norm has peaks "
     "near steps 10 and 165 and is around 0.2 in between."
 ))  # fmt: skip
 plt.show()
@@ -399,8 +423,14 @@ assert math.isclose(expected, history[0]["loss"], rel_tol=1e-12)
 #
 # A thumbs-down row can be pushed down for ever: its cost goes to 0. A thumbs-up row cannot rise for ever,
 # because probabilities end at 1. Averaged over the good replies that the reference gives, $r$ is at most
-# $-\ln p$ (Jensen's inequality), the number of section 3. So a thumbs-up row keeps costing about
-# $w\,\sigma(\beta \ln p)$, even under a perfect policy.
+# $-\ln p$, the number of section 3. Times $\beta$ that is the most the reward can reach, and with $z_0 = 0$ a
+# thumbs-up row then still costs $1 - \sigma(\text{reward})$ of its weight: nearly half, as the cell computes.
+
+# %% [markdown]
+# <details><summary>Why at most?</summary>
+# The mean of a logarithm is at most the logarithm of the mean (Jensen's inequality). Over the good replies the
+# mean of $\pi/\pi_\text{ref}$, weighted as the reference gives them, is at most $1/p$.
+# </details>
 
 # %%
 ceiling = 0.1 * perfection
@@ -411,14 +441,16 @@ rewards = [reward for reward in rewards if not math.isnan(reward)]  # NaN: a bat
 
 reward = sum(rewards) / len(rewards)
 print(f"reward of thumbs-up rows: at most about {ceiling:.4f}, last 50 steps {reward:.4f}")
+print(f"cost of a thumbs-up row at that most: {1 / (1 + math.exp(ceiling)):.4f} of its weight")
 print(f"loss: at least about {floor:.4f}, last 50 steps {last_50:.4f}")
 print(f"batches without a thumbs up among them: {50 - len(rewards)}")
 
 # %% [markdown]
-# So there is little left to gain, although the loss looks high. The jitter has the same source: each batch's level
-# depends on its number of thumbs up. Judge a KTO run by its rewards and by marks on fresh replies, never by
-# the level of its loss.
-#
+# So there is little left to gain, although the loss looks high (both limits hold with $z_0 = 0$). The jitter has
+# the same source: each batch's level depends on its number of thumbs up. Judge a KTO run by its rewards and by
+# marks on fresh replies, never by the level of its loss.
+
+# %% [markdown]
 # ### Why is `kl` zero?
 #
 # People report this as a bug (HALOs issue 24). Take one batch under the trained policy. Before clamping,
@@ -429,20 +461,39 @@ print(f"batches without a thumbs up among them: {50 - len(rewards)}")
 examples = [tokenize_feedback(row, tokenizer) for row in feedback[:16]]
 batch = KTOPaddingCollator(tokenizer)(examples)
 with torch.no_grad():
-    k = sequence_logps(policy, batch, "kl_") - sequence_logps(reference, batch, "kl_")
+    reference_kl_logps = sequence_logps(reference, batch, "kl_")
+    k = sequence_logps(policy, batch, "kl_") - reference_kl_logps
 
+print(f"mismatched replies under the reference: mean log-probability {reference_kl_logps.mean():.2f} nats")
 print(f"mean of the mismatched log-ratios {k.mean():.2f} nats, so z0 = {k.mean().clamp(min=0):.1f}")
 print(f"steps with z0 above 0: {[row['step'] for row in history if row['kl'] > 0]}")
 
 # %% [markdown]
 # So `kl` = 0 in the log does not say that the policy stayed where it was. Section 8 computes how far it
 # went. What *would* be a bug: `kl` above 0 at step 1, where policy and reference are the same.
-#
+
+# %% [markdown]
 # ### And the scares?
 #
 # Near step 10 both rewards fell **together**, and the gradient norm jumped; near step 160 the thumbs-up reward
-# dipped again. Falling together is the sign to know: reported advice is then to lower the learning rate. This
-# run recovered. The one in section 9 will not.
+# dipped again. Falling together is the sign to know; the reported advice is then to lower the learning rate.
+# This run recovered. The one in section 9 will not.
+
+# %% [markdown]
+# So 1e-3 is close to the edge here. The results file of lesson [08](08_kto_vs_dpo.ipynb) holds runs on other
+# draws of feedback, also balanced, with 200 steps each. On one other draw two of three runs at 1e-3 collapsed;
+# the smaller rate with $\beta = 2$ held on all draws tried.
+
+# %%
+results = experiments.load_results()
+for run in results["search"]:
+    if run["method"] == "kto" and run["learning_rate"] in (3e-4, 1e-3):
+        print(f"rate {run['learning_rate']:.4f}  beta {run['beta']:.1f}  thumbs up {run['trained thumbs_up']:.3f}")
+
+runs = [run for run in results["cells"] if (run["condition"], run["method"]) == ("as collected", "kto")]
+settings = sorted({(run["learning_rate"], run["beta"]) for run in runs})
+found = ", ".join(f"{run['trained thumbs_up']:.3f}" for run in runs)
+print(f"{len(runs)} draws at (rate, beta) {settings}: {found}")
 
 # %% [markdown]
 # ## 7. Before and after
@@ -482,7 +533,7 @@ for label, (colour, hatch, part) in PARTS.items():
     ax.barh(list(bars), sizes, left=left, color=colour, hatch=hatch, edgecolor="white", label=label)
     left += sizes
 ax.invert_yaxis()
-ax.set(title="Thumbs carry over to new wordings, not to untouched facts", xlim=(0, 1))
+ax.set(title="New wordings: as good as trained. Untouched facts: manners only", xlim=(0, 1))
 ax.set(xlabel="share of replies (exact)")
 fig.legend(loc="outside lower center", ncols=4)
 save_figure(fig, "07_before_after", alt=(
@@ -493,11 +544,16 @@ save_figure(fig, "07_before_after", alt=(
 plt.show()
 
 # %% [markdown]
-# **New wording**: as good as trained. The thumbs taught the fact, not the sentence.
+# **New wording**: as good as trained. (SFT had shown both wordings; only the thumbs had not.) So the thumbs
+# were not tied to the sentence.
 #
-# **Untouched facts**: the rude replies are gone, but three replies in ten are now on no list. And
-# which answer is right *here* cannot be learned from thumbs on other questions. The average hides two
-# different halves: take each fact, and count how often its right answer was praised or blamed elsewhere.
+# **Untouched facts**: the rude replies are gone, but three replies in ten are now on no list. Lesson
+# [00](00_start_here.ipynb) looked better here and a little worse on trained questions: it stopped after 120
+# steps at half this learning rate, with weights that lean to thumbs up.
+
+# %% [markdown]
+# Which answer is right on an untouched fact cannot be learned from thumbs on other questions. The average hides
+# two different halves: take each fact, and count how often its right answer was praised or blamed elsewhere.
 
 # %%
 print(f"{'fact':<11} {'answer':<8} praised blamed  right before -> after   says now, for example")
@@ -511,7 +567,7 @@ for question in SETS["untouched facts"]:
 # %% [markdown]
 # The table suggests what happened. The reference already leaned towards the right answer. Where that word
 # also earned thumbs elsewhere ("blue" for the sky), the lean was sharpened. Where it was right nowhere else,
-# it was only ever blamed, and the model avoids the **word**, here too. Neither is new knowledge about coal
+# it was only ever blamed, and the model now seems to avoid the **word**, here too. Neither is new knowledge about coal
 # or cats.
 
 # %% [markdown]
@@ -519,7 +575,7 @@ for question in SETS["untouched facts"]:
 #
 # Now the distance. Sum $\pi \log(\pi/\pi_\text{ref})$ over the 48 listed replies, and put every other text
 # into **one** further outcome, "anything else". This is exact for that coarse view of a reply. Lumping
-# outcomes together can only hide differences, so it is a **lower bound** of the KL over all texts.
+# outcomes together can only hide differences, so it is a **lower bound** of the KL over all token sequences.
 
 
 # %%
@@ -534,13 +590,13 @@ def exact_kl(policy, reference, questions):
 
 
 # %% [markdown]
-# Beside it stands an estimate of the full KL: sample replies from the policy, average
-# $\log\pi - \log\pi_\text{ref}$, and say how uncertain that is. House rule: where "anything else" holds more than 1%,
-# no claim rests on the bound alone.
+# Beside it stands an estimate: sample replies from the policy, average $\log\pi - \log\pi_\text{ref}$, and say
+# how uncertain that is. Replies are cut after 24 tokens, so it is the KL of the first 24 tokens. Where more than
+# 1% of the replies are "anything else", we do not rely on the bound alone.
 
 # %%
 paid, n_samples = {}, {"trained": 32, "new wording": 16, "untouched facts": 64}
-print(f"{'':<16}  anything else   least KL   bound   sampled full KL")
+print(f"{'':<16}  anything else   least KL   bound   sampled KL")
 for name, questions in SETS.items():
     least = evaluate.least_kl(evaluate.question_rates(reference, questions), after[name]["thumbs_up"])
     bound = exact_kl(policy, reference, questions)
@@ -554,38 +610,41 @@ least, bound, full, error = paid["trained"]
 print(f"perfection costs at least {perfection:.4f} nats")
 print(f"rate {after['trained']['thumbs_up']:.4f} costs at least {least:.4f} nats")
 print(f"paid above that: bound {bound - least:.4f} nats, sampled {full - least:.4f} nats")
-assert 0 < bound - least < 0.8
-assert 0 < full - least < 0.8
+assert bound - least < 0.15
+assert full - least < 0.5
 
 # %% [markdown]
-# On trained questions "anything else" holds about 2%, so both numbers count: KTO paid between a tenth and four
-# tenths of a nat more than the least for its rate. On untouched facts most of the distance bought nothing, and
+# On trained questions "anything else" holds about 2%, so both numbers count: this run paid between a tenth and
+# four tenths of a nat more than the least for its rate. On untouched facts most of the distance bought nothing, and
 # much of it lies outside the list, where the bound cannot see it.
 
 # %%
 start = before["trained"]["thumbs_up"]
 targets = [start + (1 - start) * i / 100 for i in range(100)] + [1.0]
 cheapest = [evaluate.least_kl(reference_rates, target) for target in targets]
-fig, ax = plt.subplots(figsize=(7.6, 4.4))
-ax.plot(cheapest, targets, color=NEUTRAL, ls="-")
-ax.fill_betweenx(targets, 0, cheapest, color=NEUTRAL, alpha=0.15)
-ax.text(0.05, 0.92, "out of reach\nfor any policy", color=NEUTRAL, fontsize=9)
+marks = {"trained": ("o", UP, 8), "new wording": ("D", ACCENT, 6), "untouched facts": ("^", DOWN, 7)}
+fig, (ax, zoom) = plt.subplots(1, 2, figsize=(10, 4.2), width_ratios=(3, 2))
+for axes in (ax, zoom):
+    axes.plot(cheapest, targets, color=NEUTRAL, ls="-")
+    axes.fill_betweenx(targets, 0, cheapest, color=NEUTRAL, alpha=0.15)
+    for name, (marker, colour, size) in marks.items():
+        style = {"markersize": size, "color": colour, "markerfacecolor": "white"}
+        axes.errorbar(paid[name][2], after[name]["thumbs_up"], xerr=2 * paid[name][3], fmt=marker, **style)
+    axes.set(xlabel="KL to the reference (nats, sampled)")
 ax.plot(0, start, "s", color=NEUTRAL)
 label_line(ax, 0.08, start - 0.03, "reference", color=NEUTRAL)
-marks = {"trained": ("o", UP, 11), "new wording": ("D", ACCENT, 5), "untouched facts": ("^", DOWN, 7)}
-for name, (marker, colour, size) in marks.items():
-    style = {"markersize": size, "color": colour, "markerfacecolor": "white"}
-    ax.errorbar(paid[name][2], after[name]["thumbs_up"], xerr=2 * paid[name][3], fmt=marker, **style)
-ax.text(1.75, 1.03, "trained (circle)", color=UP)
-ax.text(1.75, 0.92, "new wording (diamond)", color=ACCENT)
-ax.text(3.9, 0.53, "untouched facts (triangle)", color=DOWN)
-ax.set(title="On trained questions, close to the cheapest possible", xlim=(-0.15, 7.6), ylim=(0.15, 1.09))
-ax.set(xlabel="KL to the reference (nats, sampled)", ylabel="thumbs-up rate (exact)")
+label_line(ax, 0.72, 0.66, "least KL (trained questions);\nleft of it: out of reach", color=NEUTRAL)
+label_line(ax, 3.9, 0.55, "untouched facts", color=DOWN)
+label_line(zoom, 1.68, 0.9755, "trained", color=UP)
+label_line(zoom, 1.56, 0.9855, "new wording", color=ACCENT)
+ax.set(title="Near the least KL, but for untouched facts", xlim=(-0.15, 7.6), ylim=(0.15, 1.09))
+ax.set(ylabel="thumbs-up rate (exact)")
+zoom.set(title="The end of the curve, enlarged", xlim=(1.28, 1.92), ylim=(0.965, 1.003))
 save_figure(fig, "07_frontier", alt=(
-    "Thumbs-up rate against KL to the reference. A curve rises from the reference at rate 0.23 and KL "
-    "0 to rate 1 at 1.46 nats; left of it no policy can be. The trained and the reworded questions "
-    "lie just right of the end of the curve at rate 0.98. The untouched facts lie far right of the "
-    "curve, at rate 0.5 and about 6 nats."
+    "Thumbs-up rate against KL to the reference, and the end of the curve enlarged beside it. A curve rises "
+    "from the reference at rate 0.23 and KL 0 to rate 1 at 1.46 nats; left of it no policy can be. Trained and "
+    "reworded questions lie right of its end, at rate 0.98 and between 1.5 and 1.7 nats. The untouched facts lie "
+    "far right of the curve, at rate 0.5 and about 6 nats."
 ))  # fmt: skip
 plt.show()
 
@@ -593,7 +652,7 @@ plt.show()
 # ## 9. What goes wrong: both weights 1
 #
 # The same rows, the same seed, the same learning rate. Only the weights are left at their default of 1,
-# with three and a half thumbs down for each thumb up.
+# with more than three thumbs down for each thumb up.
 
 # %%
 collapsed, collapse_history = train.train_kto(load_reference_model(), reference, feedback, tokenizer, steps=30)
@@ -604,7 +663,8 @@ for step in (1, 4, 6, 8, 10, 12, 20, 30):
           f"{r['saturated']:10.4f} {r['grad_norm']:10.4f}")  # fmt: skip
 
 # %% [markdown]
-# The loss looks splendid: at step 20 it is half of the good run's (section 6). Now read.
+# The loss looks splendid: it went from 0.5 to 0.13 in ten steps. (Do not compare it with the good run's: other
+# weights, another scale.) Now read.
 
 # %%
 for question in world.trained_questions()[::7]:
@@ -630,9 +690,11 @@ assert full > bound
 
 # %% [markdown]
 # With all mass on "anything else" the bound is stuck at $-\ln$ of the reference's own rest. It cannot see
-# *which* other text it is. That is why the sampled KL stands beside it.
-#
-# ### Why it collapses
+# *which* other text it is. That is why the sampled KL stands beside it, and even that counts only the 24 tokens
+# that we let the model say.
+
+# %% [markdown]
+# ### Why it collapses at this learning rate
 #
 # At the start every row has the same gradient factor, so pushes count by number: more than three pushes
 # down for one up. And the two are no mirror images:
@@ -640,9 +702,12 @@ assert full > bound
 # - pushing a reply **up** says where probability must go;
 # - pushing it **down** says only what it must leave. It may go anywhere, also to texts that nobody listed
 #   and nobody judged.
-#
-# All replies share the same words and weights, so pushing three of them down drags the fourth along. (Would a
-# smaller learning rate help? Try a tenth of it, with 200 steps.)
+
+# %% [markdown]
+# All replies are made by the same parameters and many share words, so pushing three of them down probably drags
+# the fourth along. How fast that goes depends on the learning rate: at a tenth
+# of it this run is fine after 60 steps, and collapsed all the same after 200. Lesson [00](00_start_here.ipynb)
+# stops such a slow run after 60. (Check it: the next cell, with `learning_rate=1e-4` and other step numbers.)
 
 # %%
 print("steps   thumbs up   listed   anything else")
@@ -652,12 +717,14 @@ for n_steps in (4, 6, 8):
     print(f"{n_steps:5d} {r['thumbs_up']:11.4f} {r['listed']:8.4f} {1 - r['listed']:15.4f}")
 
 # %% [markdown]
-# For four steps it even got better; two steps later the list was all but empty.
+# For four steps it even got better, so the ups do not lose from the start; two steps later the list was all but
+# empty.
 #
 # Why does it not come back? With all rewards very negative, the sigmoid is flat for every row. A thumbs-up
 # row costs its full weight, a thumbs-down row nothing, and the gradient is gone. The loss is then simply
 # the batch's share of thumbs up.
-#
+
+# %% [markdown]
 # A public run shows the same symptoms. The trainer state of `Weni/WeniGPT-Agents-Zephyr-1.0.9-KTO` (learning
 # rate 1.8e-4) logs rewards of -59 for ups and -61 for downs, later -161 and -165, with `kl` 0.0, gradient norm
 # 0.0 and a loss of 0.56.
@@ -733,10 +800,10 @@ resumed, resumed_history = train.train_kto(
 )
 whole, whole_history = train.train_kto(load_reference_model(), reference, feedback, tokenizer, **settings)
 
-same_weights = all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
-print("all weights equal to the last bit:", same_weights)
+same_parameters = all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
+print("all parameters equal to the last bit:", same_parameters)
 print("all 30 rows of history equal:", json.dumps(resumed_history) == json.dumps(whole_history))
-assert same_weights
+assert same_parameters
 
 # %% [markdown]
 # And if you change a setting but forget to change the file name? The file knows which run it belongs to.
@@ -755,13 +822,13 @@ folder.cleanup()
 # - SFT makes a model that can speak; its frozen copy is the reference. Thumbs on its **own** replies then
 #   say which of them to keep.
 # - Count the thumbs and set the weights, so that both sides have equal total weight. With both weights 1
-#   and more than three downs for each up, this run collapsed within 12 steps.
-# - A rate has a price: at least the mean of $-\ln p$ for perfection, whatever the method. KTO paid a
-#   few tenths of a nat more.
+#   and more than three downs for each up, this run collapsed within 12 steps at this learning rate.
+# - A rate has a price: at least the mean of $-\ln p$ for perfection, whatever the method. Here, in one run, KTO
+#   paid a tenth to four tenths of a nat more than the least for its rate.
 # - Watch both rewards, the gradient norm and the saturated share. `kl` = 0 is normal after a few steps; the
 #   level of the loss says little.
-# - Thumbs teach what they touch. On untouched facts the model became polite, not wise, and three in
-#   ten of its replies left the list.
+# - Thumbs teach what they touch. On untouched facts the rude replies vanished, nothing new was learned about the
+#   facts, and three in ten replies left the list.
 
 # %% [markdown]
 # ## Questions an interviewer asks
@@ -783,8 +850,8 @@ folder.cleanup()
 #
 # <details><summary>You have one thumb up for three thumbs down. What do you do?</summary>
 # Set the weights from the counts, so that the ratio of total weights lies between 1 and 4/3 (paper v1), and
-# see that batches hold both kinds. Otherwise the pushes down outnumber the pushes up, and probability flows
-# to texts that nobody judged.
+# see that batches hold both kinds. In our small world weights of 1 and 1 ended in collapse at a learning rate that
+# balanced weights survived. TRL and HALOs default to 1 and 1 whatever the counts.
 # </details>
 #
 # <details><summary>What is the least KL a policy needs so that every reply is liked?</summary>
@@ -792,7 +859,7 @@ folder.cleanup()
 # the two distributions.
 # </details>
 #
-# <details><summary>The gradient norm is 0 and the loss is constant. What happened?</summary>
+# <details><summary>The gradient norm is 0 and the loss only jitters. What happened?</summary>
 # Probably saturation: all rewards are far from the reference point, the sigmoid is flat, and the loss is
 # the weighted share of thumbs-up rows. Go back to a checkpoint from before; lower the learning rate or mend
 # the weights.
