@@ -22,6 +22,7 @@
 
 # %%
 import math
+import random
 
 import matplotlib.pyplot as plt
 import torch
@@ -269,8 +270,8 @@ print(f"loss at step 0: {loss:.4f}   ln 2: {math.log(2):.4f}")
 # %%
 print(f"{'condition':<13} {'up':>5} {'down':>5} {'pairs':>6} {'DPO uses':>9}")
 usable = {}
-for condition in experiments.CONDITIONS:
-    given = experiments.feedback(condition, seed=0)
+for condition, change in experiments.CONDITIONS.items():
+    given = change(rows, random.Random(0))
     n_up, n_pairs = sum(row["label"] for row in given), len(pair_up(given, seed=0)[0])
     usable[condition] = (len(given), 2 * n_pairs)
     print(f"{condition:<13} {n_up:5d} {len(given) - n_up:5d} {n_pairs:6d} {2 * n_pairs / len(given):9.1%}")
@@ -378,7 +379,8 @@ for y, condition in enumerate(experiments.CONDITIONS):
         ax.plot(points, [y + shift] * 3, linestyle="none", marker=marker, color=colour, markersize=7)
         if y == 0:
             ax.text(mean, y + shift - 0.17, method.upper(), color=colour, ha="center")
-start = rates(reference, trained_questions())["thumbs_up"]
+before = rates(reference, trained_questions())
+start = before["thumbs_up"]
 ax.axvline(start, color=NEUTRAL, linestyle=":")
 ax.text(start + 0.01, 3.45, "before", color=NEUTRAL, va="bottom")
 ax.set_yticks(range(4), list(experiments.CONDITIONS))
@@ -419,7 +421,7 @@ for condition in experiments.CONDITIONS:
 # both kinds have the same total weight. But how often does a batch of 16 hold a thumbs-up at all?
 
 # %%
-given = experiments.feedback("imbalanced", seed=0)
+given = experiments.imbalanced(rows, random.Random(0))
 n_up = sum(row["label"] for row in given)
 none = (1 - n_up / len(given)) ** experiments.COMPLETIONS_PER_STEP
 print(f"{n_up} up among {len(given)} rows; a batch of 16 holds no thumbs-up with chance {none:.2f}")
@@ -468,7 +470,7 @@ for row in history[::10] + history[-1:]:
 # %%
 after = rates(policy, trained_questions())
 print(f"thumbs-up rate          {start:.4f} -> {after['thumbs_up']:.4f}")
-print(f"mass on listed replies  {rates(reference, trained_questions())['listed']:.4f} -> {after['listed']:.4f}")
+print(f"mass on listed replies  {before['listed']:.4f} -> {after['listed']:.4f}")
 for text in sample(policy, trained_questions()[0], n=3, seed=1):
     print("  ", ascii(text))
 
