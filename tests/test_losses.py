@@ -681,3 +681,10 @@ def test_the_lessons_kl_is_the_librarys():
     p, q = t(0.2, 0.5, 0.3), t(0.6, 0.3, 0.1)
     library = torch.distributions.kl_divergence(*(torch.distributions.Categorical(probs=x) for x in (p, q)))
     torch.testing.assert_close(LESSON["kl"](p, q), library)
+
+
+@given(st.lists(st.tuples(nats, nats, nats, nats), min_size=1, max_size=9), st.floats(0.01, 2.0))
+def test_lesson_08s_dpo_loss_is_the_packages(rows, beta):
+    columns = [t(*column) for column in zip(*rows, strict=True)]
+    lesson = definitions("08_kto_vs_dpo", "dpo_loss")["dpo_loss"]
+    assert torch.equal(lesson(*columns, beta), dpo_loss(*columns, beta))
