@@ -177,7 +177,7 @@ def draw(alpha):
 
 # %%
 slider = widgets.FloatSlider(value=0.88, min=0.05, max=1.0, step=0.01, description="alpha")
-picture = widgets.Image(value=draw(slider.value), format="png")
+picture = widgets.Image(value=draw(slider.value), format="png", width=500)  # its own size, so sharp
 
 
 def redraw(change):
