@@ -310,8 +310,8 @@ plt.show()
 # widened both and added beta 2 after a first, smaller search, and moved the choice to the trained questions with some
 # results already seen. Nothing was fixed blind.
 #
-# KTO spends two more forward passes a step. *Unpaired* is built as DPO's worst case. Three seeds are few. And this is one
-# tiny model, trained from scratch, in one tiny world.
+# KTO spends two more forward passes a step. *Unpaired* is built as DPO's worst case. Three seeds are few. And this is
+# one tiny model, trained from scratch, in one tiny world.
 #
 # The runs take minutes, so a results file comes with the course: `python course.py experiments` computes it again.
 
