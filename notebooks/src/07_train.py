@@ -98,7 +98,7 @@ for text in evaluate.sample(scratch, sky, n=4, seed=0):
     print("  ", visible(text))
 
 # %% [markdown]
-# Words of the right kind, sentences of no kind. 370 more steps make the model that ships with the course;
+# Words of the right kind, sentences of no kind. More steps, with larger batches, make the shipped model;
 # `kto_utils/recipes.py` holds the whole recipe. You load the result twice over: a **policy** that will
 # learn, and its frozen copy, the **reference**.
 

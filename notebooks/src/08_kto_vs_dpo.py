@@ -414,9 +414,9 @@ for condition in experiments.CONDITIONS:
 # What the table says, and no more:
 #
 # - **As collected** and **noisy**: KTO ends higher with every seed. It could use every thumb, DPO only those in pairs.
-#   (Noise makes more pairs, since flipped thumbs count as thumbs up; they are wrong pairs.)
+#   (Noise makes more pairs, since flipped thumbs count as thumbs up; many of them are wrong.)
 # - **Unpaired**: KTO ends higher here too, but look at the rate: both are far below what they reach with all thumbs.
-#   Questions that saw only thumbs down gave no hint of what to say instead.
+#   A likely reason, not tested: questions with thumbs down only give no hint of what to say instead.
 # - **Imbalanced**: both methods ruin the model. Nobody wins.
 
 # %% [markdown]
@@ -439,7 +439,7 @@ print(f"weight of a thumbs-up by the rule: {(len(given) - n_up) / n_up:.1f}")
 # so our result does not contradict it. It does show that the rule alone is no guarantee.
 
 # %% [markdown]
-# One more look at what the winners cost: the distance from the reference, as lower bound and as sampled KL (nats).
+# One more look at what the runs cost: the distance from the reference, as lower bound and as sampled KL (nats).
 
 # %%
 for condition in experiments.CONDITIONS:
@@ -501,7 +501,7 @@ plt.show()
 # with beta 2, kept most of it there.
 #
 # KTO has its own way to the same ruin: in the search most runs at its two largest rates ended at 0.0000, although the
-# weights balance the counts. And with both weights 1 the collapse of lesson [07](07_train.ipynb) comes sooner.
+# weights balance the counts. Both weights 1 are another road to it: lesson [07](07_train.ipynb).
 
 # %% [markdown]
 # ## 7. Three methods in one table
