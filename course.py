@@ -8,6 +8,7 @@
     python course.py build        build the lessons from notebooks/src (arguments go to notebooks/build.py)
     python course.py assets       make the tokenizer and the reference model again
     python course.py experiments  compute the results of lesson 08 again
+    python course.py museum       compute the results of lesson 10 again
 """
 
 import sys
@@ -29,7 +30,7 @@ LEARNER, TESTER = "requirements.txt", "tests/requirements.txt"
 FIRST_PAGE = "/lab/tree/notebooks/00_start_here.ipynb"
 NEEDED_GB = 3.0
 TESTING = ("test", "build")
-COMMANDS = ("open", "run", "test", "doctor", "build", "assets", "experiments")
+COMMANDS = ("open", "run", "test", "doctor", "build", "assets", "experiments", "museum")
 
 
 def python_of(venv: PurePath, windows: bool) -> PurePath:
@@ -171,6 +172,7 @@ def steps_of(command: str, arguments: list[str], python: str) -> list[list[str]]
         "build": [[python, os.path.join("notebooks", "build.py"), *arguments]],
         "assets": [[*module, "kto_utils.recipes", *arguments]],
         "experiments": [[*module, "kto_utils.experiments", *arguments]],
+        "museum": [[*module, "kto_utils.museum", *arguments]],
     }[command]
 
 

@@ -120,7 +120,8 @@ def tokenize_feedback(row: Mapping, tokenizer, max_length: int | None = None) ->
 def unpair(pairs: Iterable[Mapping], seed: int) -> list[dict]:
     """Turns preference pairs into twice as many thumbs, shuffled.
 
-    Without the shuffle the rows come in blocks of one label, and a batch of eight rows sees one kind only.
+    Without the shuffle a pair's two replies stand side by side, so a mismatched completion would often answer the same
+    prompt. Libraries that write all chosen, then all rejected, get batches of one kind instead.
 
     Args:
         pairs: dicts with `prompt`, `chosen`, `rejected`.

@@ -1,7 +1,6 @@
 """Feedback rows, their masks, and the ways between pairs and thumbs (lesson 03)."""
 
 import json
-import math
 import random
 from collections import Counter
 
@@ -21,7 +20,7 @@ from kto_utils.data import (
     tokenize_feedback,
     unpair,
 )
-from kto_utils.tokenizer import BOS_ID, EOS_ID, TOKENIZER_FILE, load_tokenizer, to_fast_tokenizer, train_bpe
+from kto_utils.tokenizer import EOS_ID, TOKENIZER_FILE, load_tokenizer, to_fast_tokenizer, train_bpe
 
 ROW = {"prompt": "USER: Sky? ASSISTANT:", "completion": " It is blue.", "label": True}
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.sampled_from(
@@ -36,21 +35,12 @@ def tokenizer():
 
 
 @pytest.fixture(scope="module")
-def bytes_of():
-    return train_bpe(world.corpus(), 512).bytes_of
-
-
-@pytest.fixture(scope="module")
 def lesson():
     return definitions("03_tokenization", "ids_of", "common_prefix", "tokenize_feedback", "unpair", "scored_ids")
 
 
 def scored(example):
     return [i for i, mask in zip(example["input_ids"], example["label_mask"], strict=True) if mask]
-
-
-def plain_ids(tokenizer, text):
-    return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
 
 
 def without(row, field):
@@ -95,40 +85,6 @@ def test_the_owl_row_token_by_token(tokenizer):
     assert owl["label_mask"] == [0] * 14 + [1] * 4
     assert owl["attention_mask"] == [1] * 18
     assert owl["label"] is False
-
-
-@settings(max_examples=300)
-@given(TEXT, VISIBLE, st.booleans())
-@example("", " It is blue.", True)
-@example("USER: Sky? ASSISTANT: ", "It is blue.", True)
-@example("<eos>", "<eos>", False)
-@example("é", "\u0301", True)
-@example("a ", " b", True)
-def test_the_ids_are_bos_the_whole_text_and_eos(tokenizer, bytes_of, prompt, completion, label):
-    row = {"prompt": prompt, "completion": completion, "label": label}
-    result = tokenize_feedback(row, tokenizer)
-    ids, mask = result["input_ids"], result["label_mask"]
-    whole = plain_ids(tokenizer, prompt + completion)
-    assert ids == [BOS_ID, *whole, EOS_ID]
-    assert not set(whole) & {0, BOS_ID, EOS_ID}
-    assert tokenizer.decode(whole) == prompt + completion
-    assert result["attention_mask"] == [1] * len(ids)
-    assert len(mask) == len(ids)
-    assert result["label"] is label
-    # The mask is zeros, then ones: BOS never scored, EOS always, and a token of the completion before it.
-    n_scored = sum(mask)
-    assert mask == [0] * (len(ids) - n_scored) + [1] * n_scored
-    assert mask[0] == 0
-    assert n_scored >= 2
-    # What is not scored belongs to the prompt wholly; what is scored holds the completion wholly.
-    unscored_bytes = b"".join(bytes_of[i] for i in ids[1 : len(ids) - n_scored])
-    assert prompt.encode().startswith(unscored_bytes)
-    assert b"".join(bytes_of[i] for i in scored(result)[:-1]).endswith(completion.encode())
-    # The rule itself: the unscored tokens are the longest common beginning of prompt and whole.
-    alone = plain_ids(tokenizer, prompt)
-    start = len(ids) - n_scored - 1
-    assert alone[:start] == whole[:start]
-    assert start == len(alone) or alone[start] != whole[start]
 
 
 def test_a_token_across_the_boundary_belongs_to_the_completion(tokenizer):
@@ -277,23 +233,6 @@ def test_unpairing_keeps_every_reply_once_with_its_thumb(texts, seed):
     expected += [{"prompt": p, "completion": down, "label": False} for p, _, down in texts]
     assert as_counter(rows) == as_counter(expected)
     assert rows == unpair(pairs, seed)
-
-
-def test_unpairing_mixes_the_batches():
-    labels = [row["label"] for row in unpair(random_pairs(2500), seed=0)]
-    batches = [labels[i : i + 8] for i in range(0, len(labels), 8)]
-    mixed = sum(len(set(batch)) == 2 for batch in batches)
-    expected = 1 - 2 * 0.5**8
-    deviation = math.sqrt(expected * (1 - expected) / len(batches))
-    assert abs(mixed / len(batches) - expected) < 4 * deviation
-    assert mixed / len(batches) >= 0.95
-
-
-def test_blocks_of_one_thousand_leave_one_mixed_batch_of_625():
-    labels = []
-    for n in (1000, 1000, 500):
-        labels += [True] * n + [False] * n
-    assert sum(len(set(labels[i : i + 8])) == 2 for i in range(0, len(labels), 8)) == 1
 
 
 def test_the_seed_decides_the_order_and_nothing_else():

@@ -1,4 +1,4 @@
-"""Lesson 05: the log-probability of a completion, held against loops, the library and its invariances."""
+"""Lesson 05: the log-probability of a completion, held against loops and the library; see also test_properties.py."""
 
 import copy
 import itertools
@@ -144,26 +144,7 @@ def test_probabilities_of_all_continuations_add_up_to_one(length):
     assert float(logps.exp().sum()) == pytest.approx(1.0, abs=1e-12)
 
 
-# --- which tokens count (properties 21 to 28 of the facts) ---
-
-
-def test_logits_that_know_the_next_token_score_zero_and_unshifted_far_below():
-    ids = torch.tensor([[1, 5, 3, 7, 2, 6, 4]])
-    logits = torch.zeros(1, 7, 8, dtype=torch.float64)
-    logits[0, torch.arange(6), ids[0, 1:]] = 40.0  # the place before knows the token
-    mask = torch.ones_like(ids)
-    assert float(get_probs(logits, ids, mask).sum()) == pytest.approx(0.0, abs=1e-10)
-    own_place = logits.roll(1, dims=1)  # as if place t had to know token t
-    assert float(get_probs(own_place, ids, mask).sum()) < -200
-
-
-@given(cases, st.integers(0, 1000))
-def test_a_constant_added_to_all_logits_of_a_place_changes_nothing(case, seed):
-    logits, labels, mask = case
-    constant = 30 * torch.randn(
-        *logits.shape[:2], 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
-    assert torch.allclose(get_probs(logits + constant, labels, mask), get_probs(*case), atol=1e-10)
+# --- which tokens count ---
 
 
 @given(cases)
@@ -179,33 +160,6 @@ def test_outside_the_completion_is_exactly_zero_and_nothing_is_changed_in_place(
     assert all(torch.equal(old, new) for old, new in zip(before, case, strict=True))
 
 
-def test_only_the_places_before_completion_tokens_matter(model, batch):
-    """The prompt's last place predicts the first completion token; the completion's last place, nothing."""
-    logits = logits_of(model, batch).requires_grad_()
-    get_probs(logits, batch["input_ids"], batch["label_mask"]).sum().backward()
-    moved = logits.grad.abs().sum(-1) > 0
-    expected = torch.zeros_like(moved)
-    expected[:, :-1] = batch["label_mask"][:, 1:].bool()
-    assert torch.equal(moved, expected)
-    for row, label_mask in enumerate(batch["label_mask"]):
-        first = int(label_mask.argmax())
-        assert moved[row, first - 1]
-        assert not moved[row, : first - 1].any()
-
-
-def test_every_completion_token_and_eos_is_scored_and_bos_never(model, tokenizer, batch):
-    with torch.no_grad():
-        logps = get_probs(logits_of(model, batch), batch["input_ids"], batch["label_mask"])
-    for row, feedback in enumerate(load_eight_rows()):
-        scored = logps[row] != 0.0
-        targets = batch["input_ids"][row, 1:][scored].tolist()
-        assert targets == [
-            *tokenizer.encode(feedback["completion"], add_special_tokens=False),
-            tokenizer.eos_token_id,
-        ]
-        assert tokenizer.bos_token_id not in targets
-
-
 def test_eos_changes_the_sum_by_its_own_log_probability(model, batch):
     with torch.no_grad():
         whole = get_probs(logits_of(model, batch), batch["input_ids"], batch["label_mask"])
@@ -215,21 +169,6 @@ def test_eos_changes_the_sum_by_its_own_log_probability(model, batch):
     lost = sequence_logps(model, batch) - sequence_logps(model, without)
     assert torch.allclose(lost, whole[torch.arange(8), last - 1], atol=1e-10)
     assert (lost < 0).all()
-
-
-def test_more_padding_changes_neither_log_probabilities_nor_gradients(tokenizer, examples):
-    results = []
-    for extra in (0, 7):
-        policy = load_reference_model()
-        batch = pad_rows(examples[:4], tokenizer.pad_token_id)
-        batch = {field: F.pad(tensor, (0, extra)) for field, tensor in batch.items()}  # pad id, masks: 0
-        logps = sequence_logps(policy, batch)
-        logps.sum().backward()
-        results.append((logps.detach(), [p.grad for p in policy.parameters()]))
-        assert policy.model.embed_tokens.weight.grad[tokenizer.pad_token_id].abs().max() == 0.0
-    assert torch.allclose(results[0][0], results[1][0], atol=1e-10)
-    for plain, padded in zip(results[0][1], results[1][1], strict=True):
-        assert torch.allclose(plain, padded, atol=1e-9)
 
 
 def test_padding_on_the_left_gives_the_same_numbers(model, tokenizer, examples):
@@ -243,61 +182,10 @@ def test_padding_on_the_left_gives_the_same_numbers(model, tokenizer, examples):
     assert torch.allclose(sequence_logps(model, left), sequence_logps(model, right), atol=1e-10)
 
 
-def test_a_tokenizer_that_pads_with_eos_gives_the_same_numbers(model, tokenizer, batch):
-    other = copy.deepcopy(tokenizer)
-    other.pad_token = other.eos_token
-    assert other.pad_token_id == other.eos_token_id
-    eos_padded = KTOPaddingCollator(other)([tokenize_feedback(row, other) for row in load_eight_rows()])
-    assert not torch.equal(eos_padded["input_ids"], batch["input_ids"])
-    for prefix in ("", "kl_"):
-        expected = sequence_logps(model, batch, prefix)
-        assert torch.allclose(sequence_logps(model, eos_padded, prefix), expected, atol=1e-10)
-
-
-def test_a_row_does_not_depend_on_its_neighbours(model, tokenizer, examples, batch):
-    together = sequence_logps(model, batch)
-    for members in ([0], [7], [4, 2], [6, 5, 0, 3]):
-        alone = sequence_logps(model, pad_rows([examples[i] for i in members], tokenizer.pad_token_id))
-        assert torch.allclose(alone, together[members], atol=1e-10)
-
-
-def test_a_completion_in_two_parts_adds_up(model, examples):
-    """r(y1 + y2 | x) = r(y1 | x) + r(y2 | x, y1), for every place to cut."""
-    row = examples[0]
-    start, length = row["label_mask"].index(1), len(row["input_ids"])
-
-    def logp(stop, scored_from):
-        mask = [int(i >= scored_from) for i in range(stop)]
-        cut = {"input_ids": row["input_ids"][:stop], "attention_mask": [1] * stop, "label_mask": mask}
-        return float(sequence_logps(model, pad_rows([cut], 0)))
-
-    for cut in range(start + 1, length):
-        assert logp(cut, start) + logp(length, cut) == pytest.approx(logp(length, start), abs=1e-10)
-
-
 def test_the_prefix_scores_the_mismatched_rows(model, tokenizer, examples, batch):
     direct = pad_rows(mismatched(examples), tokenizer.pad_token_id)
     assert torch.allclose(sequence_logps(model, batch, "kl_"), sequence_logps(model, direct), atol=1e-12)
     assert not torch.allclose(sequence_logps(model, batch, "kl_"), sequence_logps(model, batch))
-
-
-@pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
-def test_anything_may_stand_where_nothing_is_scored(poison):
-    """Neither the result nor the gradient may notice it."""
-    logits, labels, _ = random_case(3)
-    mask = torch.tensor([[0, 0, 1, 1, 0, 0], [0, 1, 0, 1, 0, 1], [0, 0, 0, 0, 0, 0]])
-    clean = logits.clone().requires_grad_()
-    expected = get_probs(clean, labels, mask)
-    expected.sum().backward()
-    free = torch.ones(3, 6, dtype=torch.bool)
-    free[:, :-1] = mask[:, 1:] == 0
-    dirty = logits.masked_fill(free[..., None], poison).requires_grad_()
-    strange_labels = labels.clone()
-    strange_labels[:, 1:][mask[:, 1:] == 0] = -100
-    logps = get_probs(dirty, strange_labels, mask)
-    logps.sum().backward()
-    assert torch.equal(logps, expected)
-    assert torch.equal(dirty.grad, clean.grad)
 
 
 def test_a_forbidden_word_scores_minus_infinity_where_it_is_scored_and_nothing_elsewhere():
@@ -335,18 +223,6 @@ def test_gradients_reach_every_parameter_and_no_grad_records_none(tokenizer, exa
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in policy.parameters())
     with torch.no_grad():
         assert not sequence_logps(policy, batch).requires_grad
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_logits_are_computed_in_float32(dtype):
-    logits, labels, mask = random_case(5, n_rows=4, n_tokens=40, n_words=50)
-    half = logits.to(dtype)
-    logps = get_probs(half, labels, mask)
-    assert logps.dtype == torch.float32
-    exact = get_probs(half.double(), labels, mask)  # the rounding of the logits is no fault of get_probs
-    assert (logps - exact).abs().max() < 1e-5
-    rounded = half.log_softmax(-1)[:, :-1].gather(-1, labels[:, 1:, None]).squeeze(-1) * mask[:, 1:]
-    assert (rounded - exact).abs().max() > 1e-3  # the mistake would be seen
 
 
 @pytest.mark.parametrize("size", [1e2, 1e4, 1e30])

@@ -333,7 +333,7 @@ feedback = collect_feedback(reference, trained_questions(), n=50, seed=0)
 n_up = sum(row["label"] for row in feedback)
 desirable, undesirable = balanced_weights(n_up, len(feedback) - n_up)
 policy, _ = train_kto(load_reference_model(), reference_of(reference), feedback, tokenizer, steps=40,
-                      desirable_weight=desirable, undesirable_weight=undesirable)  # fmt: skip
+                      learning_rate=1e-3, desirable_weight=desirable, undesirable_weight=undesirable)  # fmt: skip
 policy.requires_grad_(False)
 print(f"{n_up} thumbs up, {len(feedback) - n_up} down")
 for what in ("thumbs_up", "listed"):

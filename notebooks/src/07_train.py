@@ -655,7 +655,8 @@ plt.show()
 # with more than three thumbs down for each thumb up.
 
 # %%
-collapsed, collapse_history = train.train_kto(load_reference_model(), reference, feedback, tokenizer, steps=30)
+collapsed, collapse_history = train.train_kto(load_reference_model(), reference, feedback, tokenizer, steps=30,
+                                              learning_rate=1e-3)  # fmt: skip
 print("step    loss  reward up  reward down  saturated  grad norm")
 for step in (1, 4, 6, 8, 10, 12, 20, 30):
     r = collapse_history[step - 1]
@@ -707,12 +708,14 @@ assert full > bound
 # All replies are made by the same parameters and many share words, so pushing three of them down probably drags
 # the fourth along. How fast that goes depends on the learning rate: at a tenth
 # of it this run is fine after 60 steps, and collapsed all the same after 200. Lesson [00](00_start_here.ipynb)
-# stops such a slow run after 60. (Check it: the next cell, with `learning_rate=1e-4` and other step numbers.)
+# stops such a slow run after 60. (Check it: the next cell, with 1e-4 and other step numbers.)
 
 # %%
 print("steps   thumbs up   listed   anything else")
 for n_steps in (4, 6, 8):
-    model, _ = train.train_kto(load_reference_model(), reference, feedback, tokenizer, steps=n_steps)
+    model, _ = train.train_kto(
+        load_reference_model(), reference, feedback, tokenizer, steps=n_steps, learning_rate=1e-3
+    )
     r = rates(model, six)
     print(f"{n_steps:5d} {r['thumbs_up']:11.4f} {r['listed']:8.4f} {1 - r['listed']:15.4f}")
 
@@ -777,7 +780,7 @@ train.train_kto(policy, model.reference_of(policy), rows, tokenizer.load_tokeniz
 """
 folder = tempfile.TemporaryDirectory()
 job, checkpoint = Path(folder.name) / "job.json", Path(folder.name) / "run.pt"
-settings = {"steps": 30, "batch_size": 8, "seed": 3, **weights}
+settings = {"steps": 30, "batch_size": 8, "learning_rate": 1e-3, "seed": 3, **weights}
 for_child = settings | {"checkpoint": str(checkpoint), "checkpoint_every": 5}
 job.write_text(json.dumps([feedback, for_child]), encoding="utf-8")
 

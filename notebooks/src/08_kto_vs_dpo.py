@@ -632,5 +632,5 @@ plt.show()
 # - TRL pull request 1402 (the rerun quoted in section 9).
 # - Everything else: computed above, or in `kto_utils/assets/experiment_results.json`.
 #
-# **Where next?** You have built all of it. Point the loop at thumbs of your own, or go back to
-# [00](00_start_here.ipynb) and follow the interview route.
+# **Where next?** You have built all of it. Lesson [10](10_bug_museum.ipynb) shows 21 ways to build it wrong, and what
+# each leaves behind.
