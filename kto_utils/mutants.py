@@ -176,7 +176,7 @@ MUTANTS = {
         ),
         Mutant(
             "eos_unscored",
-            "Pad is set equal to eos and every such token is masked, the real end of the reply too.",
+            "Every eos token is masked, as happens where pad is set equal to eos and pads are masked by their id.",
             (
                 Edit("logprobs.get_probs", "mask[:, 1:].bool()", "mask[:, 1:].bool() & (labels[:, 1:] != 2)"),
             ),
@@ -200,7 +200,7 @@ MUTANTS = {
         ),
         Mutant(
             "independent_reference",
-            "The reference is a second, independently drawn model instead of a copy.",
+            "The reference is another, untrained model instead of a copy of the policy.",
             (
                 Edit(
                     "model.reference_of",
@@ -289,7 +289,7 @@ MUTANTS = {
         ),
         Mutant(
             "one_sided_batches",
-            "Pairs are cut into thumbs in blocks, first all chosen, then all rejected, and nobody shuffles.",
+            "Pairs become a block of all chosen replies and a block of all rejected ones, and nobody shuffles.",
             (
                 Edit(
                     "data.unpair",
@@ -323,7 +323,7 @@ MUTANTS = {
         ),
         Mutant(
             "beta_twice",
-            "Rewards already hold beta, and the loss multiplies by beta again.",
+            "Beta is multiplied in twice, as happens where rewards that hold beta go into a loss that applies it.",
             (Edit("losses.kto_loss", KTO_ARGUMENT, KTO_ARGUMENT.replace("* beta *", "* beta * beta *")),),
             (
                 "test_properties.test_p08_z0_is_in_nats_and_beta_is_applied_once",

@@ -245,20 +245,20 @@ def test_trl_a_collated_batches_agree_field_by_field(name):
 
 
 @pytest.mark.parametrize("name", KTO)
-@torch.no_grad()
 def test_trl_b_sequence_log_probabilities_agree(name):
     _, run = kto_case(name)
     policy, start = fresh_models()
     reference = reference_of(start)
-    for batch, seen in zip(run.batches, run.observed, strict=False):
-        own = renamed(batch, KTO_FIELDS)
-        for prefix, policy_logps, reference_logps in zip(("", "kl_"), seen.policy, seen.reference, strict=True):
-            assert_same_logps(sequence_logps(policy, own, prefix), policy_logps, f"{prefix or 'the '}rows' logps")
-            assert_same_logps(sequence_logps(reference, own, prefix), reference_logps, "the reference's logps")
-        for side, members in (("chosen", own["label"]), ("rejected", ~own["label"])):
-            if members.any():  # what its loss itself has used
-                logged = torch.tensor(seen.metrics[f"logps/{side}"])
-                assert_same_logps(sequence_logps(policy, own)[members].mean(), logged, f"logps/{side}")
+    with torch.no_grad():  # around ours alone: TRL's own run, made on first use, needs gradients
+        for batch, seen in zip(run.batches, run.observed, strict=False):
+            own = renamed(batch, KTO_FIELDS)
+            for prefix, policy_logps, reference_logps in zip(("", "kl_"), seen.policy, seen.reference, strict=True):
+                assert_same_logps(sequence_logps(policy, own, prefix), policy_logps, f"{prefix or 'the '}rows' logps")
+                assert_same_logps(sequence_logps(reference, own, prefix), reference_logps, "the reference's logps")
+            for side, members in (("chosen", own["label"]), ("rejected", ~own["label"])):
+                if members.any():  # what its loss itself has used
+                    logged = torch.tensor(seen.metrics[f"logps/{side}"])
+                    assert_same_logps(sequence_logps(policy, own)[members].mean(), logged, f"logps/{side}")
 
 
 @pytest.mark.parametrize("name", KTO)
@@ -405,17 +405,17 @@ def test_trl_dpo_a_collated_batches_agree_field_by_field(name):
 
 
 @pytest.mark.parametrize("name", DPO)
-@torch.no_grad()
 def test_trl_dpo_b_sequence_log_probabilities_agree(name):
     _, run = dpo_case(name)
     policy, start = fresh_models()
     reference = reference_of(start)
-    for batch, seen in zip(run.batches, run.observed, strict=False):
-        own = renamed(batch, MATCHED)
-        assert_same_logps(sequence_logps(policy, own), torch.cat(seen.policy), "the policy's logps")
-        assert_same_logps(sequence_logps(reference, own), torch.cat(seen.reference), "the reference's logps")
-        for side, logps in zip(("chosen", "rejected"), sequence_logps(policy, own).chunk(2), strict=True):
-            assert_same_logps(logps.mean(), torch.tensor(seen.metrics[f"logps/{side}"]), f"logps/{side}")
+    with torch.no_grad():  # around ours alone: TRL's own run, made on first use, needs gradients
+        for batch, seen in zip(run.batches, run.observed, strict=False):
+            own = renamed(batch, MATCHED)
+            assert_same_logps(sequence_logps(policy, own), torch.cat(seen.policy), "the policy's logps")
+            assert_same_logps(sequence_logps(reference, own), torch.cat(seen.reference), "the reference's logps")
+            for side, logps in zip(("chosen", "rejected"), sequence_logps(policy, own).chunk(2), strict=True):
+                assert_same_logps(logps.mean(), torch.tensor(seen.metrics[f"logps/{side}"]), f"logps/{side}")
 
 
 @pytest.mark.parametrize("name", DPO)

@@ -1,35 +1,39 @@
 # %% [markdown]
 # # 10 · The bug museum
 #
-# Read the logs of 21 runs that went wrong, guess the fault, open it, and learn which faults no log will show you.
+# Read the logs of 21 runs that went wrong, guess the fault, open it, and learn which faults a log does not give away.
 
 # %% [markdown]
 # **You will be able to**
 # - check five things in the log of a KTO run, three of them at the first step,
 # - name the likely faults behind a strange log, and say how to tell them apart,
-# - say which faults leave hardly a trace in a log, and what catches them instead,
-# - explain how one changed word can make "KTO training" train something else.
+# - say which faults a log does not give away, and what catches them instead,
+# - explain how a few changed words can make "KTO training" train something else.
 #
 # **You need first** the score of lesson [05](05_get_probs.ipynb), the loss of lesson [06](06_kto_loss.ipynb) and the
 # log of lesson [07](07_train.ipynb).
 #
-# **Time** about {{minutes}} minutes to read, {{seconds}} s to run. Each room stands alone: one a day is fine.
+# **Time** about {{minutes}} minutes to read, and as long again if you guess before you open (do). {{seconds}} s to run.
+# Each room stands alone: one a day is fine.
 
 # %% [markdown]
-# **Before you run anything.** In this museum hang 21 training runs. In each, one small thing is wrong: a word, a sign,
-# an index. How many of them end with a model that is clearly worse than the healthy one? And how many would you never
-# suspect from their log? Write down two numbers.
+# **Before you run anything.** In this museum hang 21 training runs. In each, one small thing is wrong: mostly a word, a
+# sign or an index. How many of them end with a model that is clearly worse than the healthy one, say 0.1 less
+# thumbs-up rate? And how many would you never suspect from their log? Write down two numbers.
 
 # %%
+import inspect
+
 import matplotlib.pyplot as plt
 import torch
 from IPython.display import Markdown
 
-from kto_utils import museum
+from kto_utils import losses, museum
 from kto_utils.collator import mismatched
 from kto_utils.data import load_eight_rows, tokenize_feedback
+from kto_utils.logprobs import get_probs
 from kto_utils.losses import reference_point
-from kto_utils.model import reference_of, tiny_llama, to_float64
+from kto_utils.model import load_reference_model, reference_of, tiny_llama, to_float64
 from kto_utils.mutants import MUTANTS, Edit, Mutant, applied
 from kto_utils.plotting import save_figure, use_course_style
 from kto_utils.tokenizer import load_tokenizer
@@ -43,22 +47,30 @@ tokenizer = load_tokenizer()
 # %% [markdown]
 # ## How the museum works
 #
-# Every exhibit is the course's own code with a few words changed; nothing is imitated. The edited function is compiled
-# and lends its code to the original for as long as the run lasts, so trainer, collator and loss all see the fault.
+# Every exhibit is the course's own code with a few words changed; nothing is imitated. While the run lasts, the edited
+# function takes the place of the original everywhere: trainer, collator and loss all see the fault.
 #
-# The run is always the same: the shipped model, 1,200 thumbs on its own replies, weights from the counts, 150 steps,
-# batches of 15, beta 0.1. Each exhibit ran on three draws of thumbs; what hangs on the wall is the first draw.
+# The run is always the same: the shipped model, 1,200 thumbs on its own replies, weights from the counts (933/267 for a
+# thumb up, 1 for a thumb down), 200 steps, batches of 15, beta 0.1, a learning rate that falls to 0. Each exhibit ran
+# on three draws of the thumbs; what hangs on the wall is the first draw. (Exhibits 16 and 17 say what they change.)
 #
-# All these runs take minutes, so their logs lie in a results file. Do not take its word for it: run the first steps of
-# any exhibit here, and compare.
+# A word before you enter. Several of these faults once stood together in one widely shared notebook (eight rows, a tiny
+# Llama). We do not name it: its author explained KTO in public, which is why others can learn from it. And it happens
+# to everybody: the learning rate of this course's own trainer was three times too high until the test behind exhibit 21
+# refused it.
+
+# %% [markdown]
+# All runs together take minutes, so their logs lie in a results file. Do not take its word for it: run the first two
+# steps of any exhibit here, and compare.
 
 # %%
-chosen = "no_clamp"  # any name of MUTANTS
-_, fresh = museum.train(MUTANTS[chosen], seed=0, steps=3)
-stored = museum.load_results()[chosen, 0]
-for step in range(3):
-    print(f"step {step + 1}: loss here {fresh['loss'][step]:.5f}, in the file {stored['loss'][step]:.5f}")
-assert fresh["loss"] == stored["loss"][:3]
+exhibit = 18  # any number from 0 to 21
+_, fresh = museum.train(MUTANTS[museum.of_number(exhibit)["name"]], seed=0, steps=2)
+stored, healthy = museum.of_number(exhibit), museum.of_number(0)
+for step in range(2):
+    print(f"step {step + 1}: gradient norm here {fresh['grad_norm'][step]:.5f}, "
+          f"in the file {stored['grad_norm'][step]:.5f}, healthy {healthy['grad_norm'][step]:.5f}")  # fmt: skip
+assert fresh["grad_norm"] == stored["grad_norm"][:2]
 
 # %% [markdown]
 # ## Exhibit 0: the healthy run
@@ -72,42 +84,48 @@ plt.show()
 print(museum.log(0))
 
 # %% [markdown]
-# Five things to read in any such log:
-#
-# 1. **The first loss** is half the mean weight, since policy and reference still agree.
-# 2. **The first kl** is 0, for the same reason; later it is small and often exactly 0, because of the clamp.
-# 3. **The reward of thumbs up** has a ceiling. No reply can become likelier than certain, so
-#    $r = \log \pi - \log \pi_{ref} \le -\log \pi_{ref}$.
-# 4. **The reward of thumbs down** falls and has no floor.
-# 5. **The gradient norm** shrinks but stays alive.
-#
-# The third is hardly known and very useful. Here are the numbers for this run:
+# Below the log stand sampled replies to three questions. The score itself, the exact thumbs-up rate on the trained
+# questions, is not in any log:
 
 # %%
-healthy = museum.of_number(0)
+print(museum.ending(0))
+for reply in museum.before_training()["replies"]:
+    print(f"before training: {reply}")
+
+# %% [markdown]
+# Five things to read in such a log (log **every** step, and switch dropout off):
+#
+# 1. **The first loss** is half the mean weight of the batch, since policy and reference still agree.
+# 2. **The first kl** is 0, for the same reason. Later it is small here, and often exactly 0, because of the clamp.
+# 3. **The reward of thumbs up** has a ceiling, the dotted line. No reply can become likelier than certain, so
+#    $\beta\,r = \beta\,(\log \pi - \log \pi_{ref}) \le -\beta \log \pi_{ref}$.
+# 4. **The reward of thumbs down** falls and has no floor.
+# 5. **The gradient norm** jumps about but does not die.
+
+# %%
 rewards_up = [reward for reward in healthy["reward_desirable"] if reward is not None]
 print(f"half the mean weight of batch 1: {healthy['half_mean_weight']:.4f}   first loss: {healthy['loss'][0]:.4f}")
-print(f"kl at step 1: {healthy['kl'][0]:.4f}   steps with kl above 0: {sum(k > 0 for k in healthy['kl'])} of 150")
+print(f"kl at step 1: {healthy['kl'][0]:.4f}   steps with kl above 0: {sum(k > 0 for k in healthy['kl'])} of 200")
 print(f"highest mean reward of thumbs up: {max(rewards_up):.4f}   ceiling: {healthy['reward_ceiling']:.4f}")
-print(f"lowest mean reward of thumbs down: {min(r for r in healthy['reward_undesirable'] if r is not None):.4f}")
-print(f"gradient norm: {healthy['grad_norm'][0]:.4f} at step 1, smallest {min(healthy['grad_norm']):.4f}")
+print(f"gradient norm: smallest {min(healthy['grad_norm']):.4f}, largest {max(healthy['grad_norm']):.4f}")
 
 # %% [markdown]
 # The ceiling printed here is beta times $-\log \pi_{ref}$ of the **least** likely of all liked replies: no mean of
-# their rewards can get past it.
+# their rewards can get past it. It is the same in all exhibits. (Saturated, the last column of the log, is the share of
+# rows whose gradient factor is under a tenth of its maximum: lesson [07](07_train.ipynb).)
 #
-# Now walk through. For each exhibit: look, guess, then open the fault, then open the explanation.
+# Now walk through. For each exhibit: look, guess, open the fault, then open the explanation.
 
 # %% [markdown]
 # ## Room 1: the score
 #
-# Seven faults in one number: the log-probability of a reply.
+# Seven faults in one number: the log-probability of a reply. (Room titles tell you where to look. Find what.)
 
 # %% [markdown]
 # ### Exhibit 1
 #
-# The rewards look splendid: thumbs up far above thumbs down. Compare the reward of thumbs up with its ceiling. Then
-# read the replies.
+# Thumbs up far above thumbs down: splendid? Compare the reward of thumbs up with the dotted line. Then read the
+# replies.
 
 # %%
 fig = museum.figure(1)
@@ -122,55 +140,16 @@ Markdown(museum.fault(1))
 # <details><summary>Why it does that, and where it was seen</summary>
 #
 # Without the shift, the distribution at place t is compared with the token at place t, which the model has just read.
-# It is rewarded for **repeating the current token**. That can be learned far beyond any ceiling of real replies, and
-# it ruins everything else: the shipped model's speech is gone.
+# It is pushed towards **repeating the current token**, which can be learned far beyond the ceiling of any reply, and
+# it loses its speech on the way. The back room below shows the repeating.
 #
-# Seen in the KTO notebook that is copied most (eight rows, a tiny Llama; it carries no version). A model trained with
-# it lowers its loss nicely.
+# Seen: in the notebook mentioned at the door.
 # </details>
-
-# %% [markdown]
-# What has it learned instead? A fresh small model, 100 steps on the eight rows of lesson 03, with the fault and
-# without. At each completion token: is the model's best guess the token it has just read, or the next one?
-
-# %%
-rows = load_eight_rows()
-liked = [tokenize_feedback(row, tokenizer) for row in rows if row["label"]]
-
-
-def guesses(model):
-    """Shares of completion tokens whose best guess is (the token itself, the token after it)."""
-    own = after = places = 0
-    for example in liked:
-        ids = torch.tensor(example["input_ids"])
-        with torch.no_grad():
-            best = model(input_ids=ids[None]).logits[0].argmax(-1)
-        inside = torch.tensor(example["label_mask"], dtype=torch.bool)[:-1]
-        own += int((best[:-1] == ids[:-1])[inside].sum())
-        after += int((best[:-1] == ids[1:])[inside].sum())
-        places += int(inside.sum())
-    return own / places, after / places
-
-
-# %%
-for name in (None, "no_shift"):
-    with applied(MUTANTS.get(name)):
-        model = to_float64(tiny_llama(len(tokenizer), hidden_size=64, intermediate_size=128))
-        model, history = train_kto(
-            model, reference_of(model), rows, tokenizer, steps=100, batch_size=8, learning_rate=1e-3,
-            desirable_weight=5 / 3,
-        )  # fmt: skip
-    own, after = guesses(model)
-    print(f"{name or 'correct':9s} loss {history[0]['loss']:.3f} -> {history[-1]['loss']:.3f}   "
-          f"guesses the current token {own:4.0%}, the next {after:4.0%}")  # fmt: skip
-
-# %% [markdown]
-# Both losses fall to almost nothing. The loss cannot tell you; a glance at what the model predicts can.
 
 # %% [markdown]
 # ### Exhibit 2
 #
-# Everything is small here: the rewards, the gradient. And yet the model changes. Compare the three draws.
+# By which factor is the first gradient too small? What could divide by that?
 
 # %%
 fig = museum.figure(2)
@@ -184,18 +163,17 @@ Markdown(museum.fault(2))
 # %% [markdown]
 # <details><summary>Why it does that, and where it was seen</summary>
 #
-# Dividing by the number of completion tokens in the **batch** makes every log-ratio some hundred times smaller: like
-# a beta a hundred times smaller. The sigmoid is then a straight line. Nothing saturates, so nothing ever lets go of a
-# row, and the score of a row depends on who sits beside it. (Adam rescales small gradients, which is why the model
-# moves all the same.)
+# Dividing by the number of completion tokens in the **batch** makes every log-ratio more than a hundred times
+# smaller, like a beta a hundred times smaller. The sigmoid is then almost a straight line, so hardly any row
+# saturates. And the score of a row depends on who sits beside it.
 #
-# Seen in the same notebook: `mask / mask.sum()`.
+# Seen: in the same notebook, as `mask / mask.sum()`.
 # </details>
 
 # %% [markdown]
 # ### Exhibit 3
 #
-# A milder cousin of exhibit 2. What do you see at the first step?
+# And this first gradient: which number divides here?
 
 # %%
 fig = museum.figure(3)
@@ -210,16 +188,16 @@ Markdown(museum.fault(3))
 # <details><summary>Why it does that, and where it was seen</summary>
 #
 # The mean over a reply's own tokens. Log-probabilities of a sequence **add**; a mean is no log-probability of
-# anything. It acts like a beta divided by the length, a different one for each row: long replies whisper.
+# anything. It acts like a beta divided by the length, a different one for each row, so long replies whisper. KTO and
+# DPO both sum.
 #
-# KTO and DPO both sum. That is easy to get wrong by reading: TRL's documentation has called the logged sums averages
-# (noted at 1.9 and 1.16; its code sums).
+# Seen: easy to get wrong by reading, since TRL's documentation calls the logged sums averages.
 # </details>
 
 # %% [markdown]
 # ### Exhibit 4
 #
-# Between exhibits 2 and 3 in size. The kl is small, the rewards too.
+# Between exhibits 2 and 3. How many cells does a batch have, counting every place of every row?
 
 # %%
 fig = museum.figure(4)
@@ -234,16 +212,16 @@ Markdown(museum.fault(4))
 # <details><summary>Why it does that, and where it was seen</summary>
 #
 # The sigmoid belongs around the sum of a reply. Here it is applied to every cell of the (B, T) table, prompt and
-# padding included, and then averaged. Cells without a score are constants, so they only water the loss down; and a
-# sigmoid of a sum is no mean of sigmoids.
+# padding included, and then averaged. The first gradient is that of the healthy run divided by T - 1, the number of
+# places in a row. (The logged rewards and kl are means over cells too, so part of their smallness is the log's.)
 #
-# Seen in the same notebook, together with exhibits 1 and 2.
+# Seen: in the same notebook, together with exhibits 1 and 2.
 # </details>
 
 # %% [markdown]
 # ### Exhibit 5
 #
-# Compare three things with the healthy run: the first gradient, the sign of the rewards, the ceiling.
+# The first gradient is far too large. Which tokens other than the reply's could be scored?
 
 # %%
 fig = museum.figure(5)
@@ -257,17 +235,16 @@ Markdown(museum.fault(5))
 # %% [markdown]
 # <details><summary>Why it does that, and where it was seen</summary>
 #
-# With the prompt scored too, "make this reply likelier" becomes "make this **question** likelier". A question gets
-# both kinds of thumb, so the two pull at the same tokens. And a prompt is long and was never likely, so its log-ratio
-# can grow past every ceiling of a reply.
+# With the prompt scored too, "make this reply likelier" becomes "make this **question** likelier". Questions were
+# never trained to be likely, so there is a lot to gain, and the ceiling of a reply does not hold for them.
 #
-# We know of no public case to cite. The check is one line: count the scored tokens of a row and decode them.
+# Seen: we know of no public case to cite. The check: decode the scored tokens of one row. The back room does it.
 # </details>
 
 # %% [markdown]
 # ### Exhibit 6
 #
-# Take your time. Is there anything?
+# Different from the grey run, yes. But would you suspect it without the grey?
 
 # %%
 fig = museum.figure(6)
@@ -281,39 +258,18 @@ Markdown(museum.fault(6))
 # %% [markdown]
 # <details><summary>Why it does that, and where it was seen</summary>
 #
-# Pad is set equal to eos, a common habit, and then "every pad is masked" masks the real end of the reply as well. In
-# this run nobody notices: the shipped model already knows how to stop, and no reply is liked or disliked for its end.
+# Every eos token is masked, the real end of the reply too. The shipped model already knows how to stop, and no reply
+# in these rows is liked or disliked for its end, so nothing goes wrong here. Where a model has yet to learn to stop
+# it does: see the back room.
 #
-# Threads about BOS, EOS and truncation: TRL issues 1591, 1418, 2093 and 6321. A mask made from the text's own length
-# does not have the problem, whatever pad is (lesson [04](04_collator.ipynb)).
+# Seen: threads about BOS, EOS and truncation are many (TRL 1591, 1418, 2093, 6321), none of them exactly this. A mask
+# made from the lengths does not have the problem, whatever pad is (lesson [04](04_collator.ipynb)).
 # </details>
-
-# %% [markdown]
-# The same word changed does harm where a model has yet to **learn** to stop. Sixty steps of SFT from scratch, and
-# then the exact chance that the model ends a complete reply:
-
-# %%
-ends = []
-for question in trained_questions():
-    reply = next(reply for reply in replies(question) if reply.thumbs_up)
-    ends.append(tokenize_feedback({"prompt": question.prompt, "completion": reply.text, "label": True}, tokenizer))
-
-for name in (None, "eos_unscored"):
-    with applied(MUTANTS.get(name)):
-        model = to_float64(tiny_llama(len(tokenizer), hidden_size=64, intermediate_size=128))
-        model, _ = train_sft(model, sft_rows(10, seed=0), tokenizer, steps=60, batch_size=32)
-    chances = []
-    for row in ends:
-        with torch.no_grad():
-            last = model(input_ids=torch.tensor([row["input_ids"][:-1]])).logits[0, -1].softmax(-1)
-        chances.append(float(last[tokenizer.eos_token_id]))
-    print(f"{name or 'correct':12s} chance to end a finished reply: {sum(chances) / len(chances):.4f}")
 
 # %% [markdown]
 # ### Exhibit 7
 #
-# The reward of thumbs up climbs past its ceiling, as in exhibit 1. But these replies can be read. The first gradient
-# says more.
+# The reward of thumbs up passes the dotted line again. But these replies can be read.
 
 # %%
 fig = museum.figure(7)
@@ -327,13 +283,95 @@ Markdown(museum.fault(7))
 # %% [markdown]
 # <details><summary>Why it does that, and where it was seen</summary>
 #
-# The tokens behind a short reply are all the same pad, and no model was ever asked to predict them. Scored, they can
-# move the log-ratio by many nats, the more the shorter the reply beside its neighbours. The loss is then mostly about
-# padding.
+# The tokens behind a short reply are all pad, and no model was ever asked to predict them. Scored, they move the
+# log-ratio by many nats, the more the shorter a reply is beside its neighbours. The ceiling proves it: what a liked
+# row has above 0.28 cannot come from its reply.
 #
-# In the most copied notebook padding enters as constants (exhibit 4). Scoring it outright we have seen nowhere by
-# name.
+# Seen: padding enters the loss in the same notebook, as constants. Scoring it outright we have seen nowhere.
 # </details>
+
+# %% [markdown]
+# ### The back room: three closer looks
+#
+# **Exhibit 1.** A fresh small model, 100 steps on the eight rows of lesson 03, with the fault and without. At each
+# completion token: is the model's best guess the token it has just read, or the next one?
+
+# %%
+rows = load_eight_rows()
+liked = [tokenize_feedback(row, tokenizer) for row in rows if row["label"]]
+
+
+def guesses(model):
+    """Shares of completion tokens at which the model's best guess is (the same token, the next one)."""
+    same = after = places = 0
+    for example in liked:
+        ids = torch.tensor(example["input_ids"])
+        with torch.no_grad():
+            best = model(input_ids=ids[None]).logits[0].argmax(-1)
+        inside = torch.tensor(example["label_mask"], dtype=torch.bool)[:-1]
+        same += int((best[:-1] == ids[:-1])[inside].sum())
+        after += int((best[:-1] == ids[1:])[inside].sum())
+        places += int(inside.sum())
+    return same / places, after / places
+
+
+# %%
+for exhibit in (0, 1):
+    with applied(museum.mutant(exhibit)):
+        model = to_float64(tiny_llama(len(tokenizer), hidden_size=64, intermediate_size=128))
+        model, history = train_kto(
+            model, reference_of(model), rows, tokenizer, steps=100, batch_size=8, learning_rate=1e-3,
+            desirable_weight=5 / 3,
+        )  # fmt: skip
+    same, after = guesses(model)
+    print(f"exhibit {exhibit}: loss {history[0]['loss']:.3f} -> {history[-1]['loss']:.3f}   "
+          f"guesses the current token {same:4.0%}, the next {after:4.0%}")  # fmt: skip
+
+# %% [markdown]
+# Both losses fall to almost nothing. The loss cannot tell you; a glance at what the model predicts can.
+#
+# **Exhibit 5.** Which tokens does a row score, and how likely were they before training?
+
+# %%
+model = load_reference_model()
+row = tokenize_feedback(
+    {"prompt": trained_questions()[0].prompt, "completion": " It is blue. Happy to help!", "label": True}, tokenizer
+)
+ids, mask = torch.tensor([row["input_ids"]]), torch.tensor([row["label_mask"]])
+for name, scored in (("prompt", 1 - mask), ("reply", mask)):
+    with torch.no_grad():
+        logps = get_probs(model(input_ids=ids).logits, ids, scored)
+    text = tokenizer.decode([token for token, inside in zip(ids[0, 1:], scored[0, 1:], strict=True) if inside])
+    print(f"{name:6s} {logps.sum():8.1f} nats   {text!r}")
+
+# %% [markdown]
+# **Exhibit 6.** The same words changed, where a model has yet to learn to stop: sixty steps of SFT from scratch, and
+# then the exact chance that the model ends a complete reply.
+
+# %%
+finished = []
+for question in trained_questions():
+    reply = next(reply for reply in replies(question) if reply.thumbs_up)
+    finished.append(tokenize_feedback({"prompt": question.prompt, "completion": reply.text, "label": True}, tokenizer))
+
+
+def chance_to_end(model):
+    """The probability of eos after each finished reply, averaged."""
+    chances = []
+    for row in finished:
+        with torch.no_grad():
+            last = model(input_ids=torch.tensor([row["input_ids"][:-1]])).logits[0, -1].softmax(-1)
+        chances.append(float(last[tokenizer.eos_token_id]))
+    return sum(chances) / len(chances)
+
+
+# %%
+print(f"the shipped model:         {chance_to_end(load_reference_model()):.4f}")
+for exhibit in (0, 6):
+    with applied(museum.mutant(exhibit)):
+        model = to_float64(tiny_llama(len(tokenizer), hidden_size=64, intermediate_size=128))
+        model, _ = train_sft(model, sft_rows(10, seed=0), tokenizer, steps=60, batch_size=32)
+    print(f"from scratch, exhibit {exhibit}:   {chance_to_end(model):.4f}")
 
 # %% [markdown]
 # ## Room 2: the reference
@@ -343,7 +381,8 @@ Markdown(museum.fault(7))
 # %% [markdown]
 # ### Exhibit 8
 #
-# Look at step 1, before anything was learned.
+# Before any step has been taken, which of policy, reference and data could make a log-ratio differ from 0? And why is
+# the first loss nearly right all the same?
 
 # %%
 fig = museum.figure(8)
@@ -357,10 +396,11 @@ Markdown(museum.fault(8))
 # %% [markdown]
 # <details><summary>Why it does that, and where it was seen</summary>
 #
-# The reference is not the model we started from but a second random one. "Stay close to the reference" then means
-# "stay close to a stranger". At step 1 the log-ratios should be exactly 0; here the kl alone is dozens of nats.
+# The reference is not the model we started from but a stranger. "Stay close to the reference" then means "stay close
+# to something that cannot speak". At step 1 all log-ratios should be exactly 0; here kl is dozens of nats. In the
+# loss beta times kl nearly cancels the rewards, which is why the first loss looks almost innocent.
 #
-# Seen in the same notebook: policy and reference are two independently drawn models.
+# Seen: in the same notebook, where policy and reference are two independently drawn models.
 # </details>
 
 # %% [markdown]
@@ -382,11 +422,9 @@ Markdown(museum.fault(9))
 #
 # Policy and reference are **one object**. The log-ratio is always 0, so the loss is always half the mean weight of
 # the batch; it jumps only because batches hold different thumbs. But the gradient flows through the policy's half of
-# the log-ratio, at full strength, for ever: nothing saturates, since nothing ever seems to have moved. The model
-# walks away, unwatched.
+# the log-ratio at full strength and never fades, since nothing ever seems to have moved. The model walks, unwatched.
 #
-# The reference of the most copied notebook is neither frozen nor run without gradient. TRL 1.16 refuses a reference
-# that is the same object as the policy, and so does our `check_reference`.
+# Seen: we know of no public case. TRL 1.16 refuses a reference that is the policy, and so does our `check_reference`.
 # </details>
 
 # %% [markdown]
@@ -406,22 +444,25 @@ Markdown(museum.fault(10))
 # %% [markdown]
 # <details><summary>Why it does that, and where it was seen</summary>
 #
-# Again one object, but this time the reference's half carries a gradient too. The two halves cancel exactly: gradient
-# norm 0 at every step, a model that has not changed by one bit, and a loss curve that still wiggles like a real one.
+# Again one object, but this time the reference's half carries a gradient too. The two halves cancel: gradient norm
+# exactly 0, a model that has not moved, and a loss curve that still wiggles like a real one.
 #
-# A "fix" from an issue thread ends in the same place: `loss.requires_grad_(True)` on a loss without a graph silences
-# the error and trains nothing (TRL issue 1722).
+# Seen: a relative of it. In TRL issue 1722 `loss.requires_grad_(True)` was the "fix", and trained nothing.
 # </details>
 
 # %% [markdown]
 # ## Room 3: the reference point
 #
-# All about $z_0$. Most of these runs end well. Ask yourself how you would ever find out.
+# All about $z_0$. Two of these five hang the other way round: nobody could guess them, so you get the fault first and
+# predict the log.
 
 # %% [markdown]
 # ### Exhibit 11
 #
-# Does it hurt?
+# Predict: what will the grey and the green curve have in common?
+
+# %%
+Markdown(museum.change(11))
 
 # %%
 fig = museum.figure(11)
@@ -430,23 +471,22 @@ plt.show()
 print(museum.log(11))
 
 # %%
-Markdown(museum.fault(11))
+print(museum.ending(11))
 
 # %% [markdown]
 # <details><summary>Why it does that, and where it was seen</summary>
 #
-# The gradient also flows through z0: each row is pushed, and all rows together are pushed the other way through the
-# reference point. With the clamp at 0 most of the time there is nothing to flow through.
+# The gradient also flows through z0, so the mismatched pairs are pushed too, against the rows. While the clamp holds
+# z0 at 0 there is nothing to flow through, and here that is most of the time.
 #
-# Not an accident everywhere: the first form of KTO, of December 2023, let the gradient through on purpose (HALOs
-# commit d49576f, TRL's `kto_pair` of pull request 1075). The form of January 2024 stops it (HALOs bc68c05, TRL pull
-# request 1181).
+# Seen: not always an accident. The first form of KTO, of December 2023, let the gradient through on purpose (HALOs
+# commit d49576f, TRL's `kto_pair` of pull request 1075). The form of January 2024 stops it (HALOs bc68c05, TRL 1181).
 # </details>
 
 # %% [markdown]
 # ### Exhibit 12
 #
-# And this one?
+# Which panel has lost something that the grey run has?
 
 # %%
 fig = museum.figure(12)
@@ -460,18 +500,18 @@ Markdown(museum.fault(12))
 # %% [markdown]
 # <details><summary>Why it does that, and where it was seen</summary>
 #
-# z0 is estimated from the rows' own replies instead of mismatched ones. Those replies are the very ones being pushed:
-# the mean of their log-ratios is no background level. With many thumbs down it sinks below 0 at once, and the clamp
-# makes it 0.
+# z0 is estimated from the rows' own replies instead of mismatched ones. Those are the very replies being pushed: the
+# mean of their log-ratios is no background level. With many thumbs down it soon falls below 0, and the clamp makes it
+# 0.
 #
-# Seen in the most copied notebook. TRL 1.16.0 gets there in two corners: a last batch of one row is matched with
-# itself, and so are rows at the seams when the data set is mapped by several processes.
+# Seen: in the notebook at the door. TRL 1.16.0 gets there in two corners: a last batch of one row is matched with
+# itself, and so are rows at the seams when several workers map the data set.
 # </details>
 
 # %% [markdown]
 # ### Exhibit 13
 #
-# Look at the kl alone.
+# One panel never does what the grey one does most of the time.
 
 # %%
 fig = museum.figure(13)
@@ -485,26 +525,16 @@ Markdown(museum.fault(13))
 # %% [markdown]
 # <details><summary>Why it does that, and where it was seen</summary>
 #
-# Each row's log-ratio is clamped, then averaged. The mean of positive parts is positive even when the mean is not, so
-# kl is above 0 nearly always: a constant extra bar for every row. The order matters: first the mean, then the clamp.
+# Each row's log-ratio is clamped, then averaged. The mean of positive parts is positive even where the mean is not,
+# so kl is above 0 nearly always. The order matters: first the mean, then the clamp.
 #
-# We know of no public case to cite; it is the natural slip when one rewrites the formula.
+# Seen: we know of no public case; it is the natural slip when one rewrites the formula.
 # </details>
-
-# %% [markdown]
-# Two rows are enough to see it. One mismatched log-ratio of -3 nats, one of +5:
-
-# %%
-for name in (None, "clamp_before_mean", "no_clamp"):
-    with applied(MUTANTS.get(name)):
-        pair = reference_point(torch.tensor([-3.0, 5.0]), torch.zeros(2))
-        both_low = reference_point(torch.tensor([-3.0, -5.0]), torch.zeros(2))
-    print(f"{name or 'correct':17s} k = (-3, 5): z0 = {pair:5.2f}     k = (-3, -5): z0 = {both_low:5.2f}")
 
 # %% [markdown]
 # ### Exhibit 14
 #
-# This one needs no question.
+# Which value is impossible for a KL? And who gains from it?
 
 # %%
 fig = museum.figure(14)
@@ -519,17 +549,20 @@ Markdown(museum.fault(14))
 # <details><summary>Why it does that, and where it was seen</summary>
 #
 # Without the clamp, z0 follows the mean of the mismatched log-ratios wherever it goes. Disliked replies sink,
-# mismatched ones sink with them, z0 sinks below every row, and now **all** rows seem to have improved: thumbs up look
-# excellent, thumbs down look terrible, and all of them are saturated.
+# mismatched ones sink with them, z0 sinks too. A liked row now stands far above z0: it counts as won and is pushed
+# much less. A disliked row is never far below z0, since z0 runs after it: it is pushed on and on. The back room
+# prints it.
 #
-# KL is never negative; an estimate of it that goes to minus sixty nats has left its meaning behind. The clamp is
-# missing in the most copied notebook and in study notes that print the estimator.
+# Seen: the clamp is missing in the notebook at the door; a study note that prints the estimator does not mention it.
 # </details>
 
 # %% [markdown]
 # ### Exhibit 15
 #
-# The batch has 15 rows. Why would that matter?
+# The batch has 15 rows, an odd number. Predict the log.
+
+# %%
+Markdown(museum.change(15))
 
 # %%
 fig = museum.figure(15)
@@ -538,19 +571,45 @@ plt.show()
 print(museum.log(15))
 
 # %%
-Markdown(museum.fault(15))
+print(museum.ending(15))
 
 # %% [markdown]
 # <details><summary>Why it does that, and where it was seen</summary>
 #
-# Completions are reversed instead of rotated. In an odd batch the middle row keeps its own: one log-ratio in fifteen
+# Reversed instead of rotated: in an odd batch the middle row keeps its own completion, and one log-ratio in fifteen
 # is a matched one. In an even batch nothing at all is wrong.
 #
-# TRL issue 1911, mended by pull request 1970 (commit cf5168e, August 2024); LLaMA-Factory took the fix over in 7509.
+# Seen: TRL issue 1911, mended by pull request 1970 (commit cf5168e, August 2024); LLaMA-Factory took the fix over in
+# 7509.
 # </details>
 
 # %% [markdown]
-# A log will not show it, a look at five rows does:
+# ### The back room: three closer looks
+#
+# **Exhibits 13 and 14.** Two pairs of mismatched log-ratios are enough:
+
+# %%
+for exhibit in (0, 13, 14):
+    with applied(museum.mutant(exhibit)):
+        mixed = reference_point(torch.tensor([-3.0, 5.0]), torch.zeros(2))
+        both_low = reference_point(torch.tensor([-3.0, -5.0]), torch.zeros(2))
+    print(f"exhibit {exhibit:2d}   k = (-3, 5): z0 = {mixed:5.2f}     k = (-3, -5): z0 = {both_low:5.2f}")
+
+# %% [markdown]
+# **Exhibit 14.** How hard is each side pushed? The gradient factor is largest, 1, at $r = z_0$; we put the mean rewards
+# of the log into it.
+
+# %%
+run = museum.of_number(14)
+for step in (20, 60, 100, 200):
+    factors = []
+    for column in ("reward_desirable", "reward_undesirable"):
+        share = torch.sigmoid(torch.tensor(run[column][step - 1] - museum.BETA * run["kl"][step - 1]))
+        factors.append(float(4 * share * (1 - share)))
+    print(f"step {step:3d}: push on thumbs up {factors[0]:.2f}, on thumbs down {factors[1]:.2f}")
+
+# %% [markdown]
+# **Exhibit 15.** A log will not show it; a look at five rows does.
 
 # %%
 five = [tokenize_feedback(row, tokenizer) for row in load_eight_rows()[:5]]
@@ -560,21 +619,22 @@ def completion(row):
     return [token for token, scored in zip(row["input_ids"], row["label_mask"], strict=True) if scored]
 
 
-for name in (None, "reversed_completions"):
-    with applied(MUTANTS.get(name)):
+for exhibit in (0, 15):
+    with applied(museum.mutant(exhibit)):
         mixed = mismatched(five)
     kept = [i for i in range(5) if completion(mixed[i]) == completion(five[i])]
-    print(f"{name or 'correct':21s} rows that keep their own completion: {kept}")
+    print(f"exhibit {exhibit:2d}   rows that keep their own completion: {kept}")
 
 # %% [markdown]
 # ## Room 4: data and weights
 #
-# Here the loss is right, line by line.
+# Here the loss is right, line by line. Exhibit 16 trains on thumbs made from pairs (lesson
+# [08](08_kto_vs_dpo.ipynb)), as many up as down, and so does its grey run.
 
 # %% [markdown]
 # ### Exhibit 16
 #
-# Half of the log is missing. Which half, and when?
+# Part of the log is missing. Which part, and when?
 
 # %%
 fig = museum.figure(16)
@@ -592,15 +652,15 @@ Markdown(museum.fault(16))
 # thumbs up only, and then a long row thumbs down only. Each block drags the model one way, with nobody to hold the
 # other end.
 #
-# With TRL 1.16.0 a paired data set takes this road: rows are unpaired in blocks of a thousand and read in order,
-# since pull request 2248 (October 2024) removed the shuffle. For 2,500 pairs and batches of 8, one batch in 625 holds
-# both kinds. Shuffle before you hand the data over. NaN from one-sided batches: TRL issue 1447.
+# Seen: with TRL 1.16.0 a paired data set takes this road, in blocks of a thousand, read in order, since pull request
+# 2248 (October 2024) took the shuffle out. For 2,500 pairs and batches of 8, one batch in 625 held both kinds when
+# that was run. Shuffle before you hand the data over.
 # </details>
 
 # %% [markdown]
 # ### Exhibit 17
 #
-# The weights were left alone. What is the first loss, and what does it tell you about them?
+# 267 thumbs up, 933 down, and a first loss of 0.5. Was that to be expected?
 
 # %%
 fig = museum.figure(17)
@@ -614,21 +674,24 @@ Markdown(museum.fault(17))
 # %% [markdown]
 # <details><summary>Why it does that, and where it was seen</summary>
 #
-# 933 thumbs down, 267 up, all of weight 1: the push downwards wins by more than three to one. Lesson
-# [07](07_train.ipynb) takes this collapse apart. A first loss of exactly 0.5 gives it away: both weights are 1.
+# All weights are 1, so the push downwards wins by more than three to one. Lesson [07](07_train.ipynb) takes this
+# collapse apart. With weights from the counts the first loss would have been that of exhibit 0; a first loss of
+# exactly 0.5 says that both weights are 1.
 #
-# Weights that do not arrive are a family of their own: with the fused kernel of TRL 1.8 to about 1.12 they were
-# silently ignored (mended by pull request 7062, September 2026). Questions about them: LLaMA-Factory 6245, ms-swift
+# Seen: weights that do not arrive are a family of their own. With the Liger kernel of TRL 1.8 to about 1.12 they were
+# silently ignored (pull request 7062, September 2026, ended it). Questions about them: LLaMA-Factory 6245, ms-swift
 # 2167.
 # </details>
 
 # %% [markdown]
 # ## Room 5: the loss and the optimiser
+#
+# Exhibit 19 hangs the other way round.
 
 # %% [markdown]
 # ### Exhibit 18
 #
-# Rewards are right at first. Where does it part from the healthy run?
+# The first gradient is a tenth of the healthy one, as in exhibit 3. What tells the two apart at step 2?
 
 # %%
 fig = museum.figure(18)
@@ -642,17 +705,20 @@ Markdown(museum.fault(18))
 # %% [markdown]
 # <details><summary>Why it does that, and where it was seen</summary>
 #
-# The caller already multiplied by beta, and the loss does it again: an effective beta of 0.01. The first gradient is
-# a tenth of the healthy one, and rows saturate ten times later, so thumbs down sink much further.
+# Beta comes in twice: an effective beta of 0.01. The rewards at step 2 are healthy, since the score is right; in
+# exhibit 3 they were a ninth of that. Rows saturate ten times later, so thumbs down sink much further.
 #
-# The trap is in the units. TRL logs `rewards/*` with beta and `kl` without it (1.9 and 1.16); the authors' HALOs logs
+# Seen: the trap is in the units. TRL logs `rewards/*` with beta and `kl` without it; the authors' HALOs (main) logs
 # rewards without it. Never put the two on one axis.
 # </details>
 
 # %% [markdown]
 # ### Exhibit 19
 #
-# Spot the difference, if you can.
+# Beta multiplies the log-ratio alone. When does that matter? Predict the log.
+
+# %%
+Markdown(museum.change(19))
 
 # %%
 fig = museum.figure(19)
@@ -661,21 +727,22 @@ plt.show()
 print(museum.log(19))
 
 # %%
-Markdown(museum.fault(19))
+print(museum.ending(19))
 
 # %% [markdown]
 # <details><summary>Why it does that, and where it was seen</summary>
 #
 # Beta must stand outside the bracket: $\beta (r - z_0)$. Here $z_0$ is subtracted in raw nats, ten times too heavy.
-# While the clamp keeps z0 at 0 nothing differs; a kl of 2 nats would shift the argument by 2 instead of 0.2.
+# While the clamp keeps z0 at 0 nothing differs, and that is most of the time here. A kl of 2 nats would shift the
+# argument by 2 instead of 0.2.
 #
-# We know of no public case to cite. The unit test: $L(\beta, r, k) = L(1, \beta r, \beta k)$.
+# Seen: we know of no public case. The test that catches it: $L(\beta, r, k) = L(1, \beta r, \beta k)$.
 # </details>
 
 # %% [markdown]
 # ### Exhibit 20
 #
-# The first loss is off. Compute it: how does it relate to the healthy one?
+# Divide the first loss by that of exhibit 0. Where have you met the ratio?
 
 # %%
 fig = museum.figure(20)
@@ -689,18 +756,18 @@ Markdown(museum.fault(20))
 # %% [markdown]
 # <details><summary>Why it does that, and where it was seen</summary>
 #
-# $-\log \sigma(u)$ instead of $1 - \sigma(u)$: DPO's habit. At step 0 it is $w \ln 2$ instead of $w / 2$. It never
-# gives up on hopeless rows, as DPO does not (lesson [08](08_kto_vs_dpo.ipynb)). In the small world with honest thumbs
-# that does little harm.
+# The ratio is 1.386 = 2 ln 2: $-\log \sigma(u)$ instead of $1 - \sigma(u)$, DPO's habit. At step 0 it is $w \ln 2$
+# instead of $w / 2$. Like DPO, it never gives up on hopeless rows (lesson [08](08_kto_vs_dpo.ipynb)). In this small
+# world that does no harm.
 #
-# It is an ablation of the paper, reported to cost about 9 points on BBH and 11 on GSM8K for a large model. Reported,
-# not measured by us.
+# Seen: it is an ablation in the paper, reported to cost about 9 points on BBH and 11 on GSM8K there. Reported, not
+# measured by us.
 # </details>
 
 # %% [markdown]
 # ### Exhibit 21
 #
-# Read the gradient norm. And the kl. And both rewards.
+# Read both rewards, the gradient norm and the kl. And compute the loss at step 2: the weights are 933/267 and 1.
 
 # %%
 fig = museum.figure(21)
@@ -714,28 +781,32 @@ Markdown(museum.fault(21))
 # %% [markdown]
 # <details><summary>Why it does that, and where it was seen</summary>
 #
-# At the first step all weights jump, and every reply, liked or not, becomes almost impossible. All rows are
-# saturated, so no gradient is left to mend it. The loss is now the weighted share of thumbs down or up in the batch,
-# whatever the model does; that it wiggles below its start is no progress.
+# At the first step every weight of the model jumps, and every reply, liked or not, becomes almost impossible. All
+# rows are saturated, so no gradient is left to mend it. A thumb up now costs its whole weight and a thumb down
+# nothing, whatever the model does: at step 2 one thumb up in fifteen rows, 3.494 / 15 = 0.2330. The loss only counts
+# thumbs.
 #
-# A public run looks exactly like this: the trainer state of Weni/WeniGPT-Agents-Zephyr-1.0.9-KTO, with learning rate
-# 1.8e-4 for a large model, logs both rewards falling to about -160, kl 0.0 and a gradient norm of 0.0.
+# Seen: a public trainer state shows the same picture, with a learning rate of 1.8e-4 for a large model: both rewards
+# falling to about -160, kl 0.0, gradient norm 0.0. (Sources. We learn from it because somebody published the log of a
+# run that failed.)
 # </details>
 
 # %% [markdown]
-# Our log is in float64 and shows how small "no gradient" is. A log in float32 would say:
+# ### The back room: how small is no gradient?
+#
+# Our log is in float64. Rounded to float32 it would read as below; a run in float32 loses the gradient sooner still.
 
 # %%
 norms = museum.of_number(21)["grad_norm"]
-for step in (1, 2, 5, 20, 150):
+for step in (1, 2, 5, 20, 200):
     in_float32 = torch.tensor(norms[step - 1], dtype=torch.float32).item()
-    print(f"step {step:3d}: gradient norm {norms[step - 1]:8.1e}   in float32 {in_float32:.1e}")
+    print(f"step {step:3d}: gradient norm {norms[step - 1]:8.1e}   rounded to float32 {in_float32:.1e}")
 
 # %% [markdown]
-# ## The last room: what no log says
+# ## The last room: what a log does not give away
 #
-# Back to your two numbers. First: how many of the 21 end with a clearly worse model? We count a thumbs-up rate at least
-# 0.1 below the healthy one, and look at all three draws.
+# Back to your two numbers. First: how many of the 21 end clearly worse, with a thumbs-up rate at least 0.1 below the
+# healthy one? We look at all three draws.
 
 # %%
 table = museum.triage()
@@ -746,39 +817,35 @@ print(f"worse in all three draws: {len(always)} of {len(MUTANTS)}: {always}")
 print(f"worse in one or two:      {len(sometimes)}: {sometimes}")
 
 # %% [markdown]
-# Second: which would you never suspect? We take all signs that can be read from a log, and list the exhibits that show
-# none of them in any draw.
+# Second: which would you never suspect? `museum.symptoms` defines signs that a log can show; here are the exhibits that
+# show none of them in any draw. (You may still see *that* such a run differs from the grey one. But without a healthy
+# twin of the same seed there is nothing to hold it against.)
 
 # %%
-outcome = {WORSE, "replies broken"}
-signs_of = {number: {sign for sign in table if number in table[sign]} - outcome for number in range(1, 22)}
-silent = [number for number in signs_of if not signs_of[number]]
-names = list(MUTANTS)
-for number in silent:
-    print(f"exhibit {number:2d}  {names[number - 1]}")
+needs_twin = [sign for sign in table if sign.startswith("first gradient")]
+in_log = [sign for sign in table if sign not in (WORSE, "replies off the list", *needs_twin)]
+suspected = {number for sign in in_log + needs_twin for number in table[sign]}
+silent = [number for number in range(1, len(MUTANTS) + 1) if number not in suspected]
+print(f"{len(in_log)} signs in a log alone, {len(needs_twin)} more beside a healthy gradient")
+print(f"exhibits without any of them: {len(silent)}: {silent}")
 
 # %% [markdown]
-# Did they do harm? Look at all three draws, and at a control: a change that is no fault (the completion of the row
-# after, instead of the row before).
+# Did these do harm? Here are their scores on all draws, beside the healthy run and three **controls**: changes that are
+# no fault at all (every prompt gets the completion of the row 2, 3 or 14 places before it, instead of 1).
 
 # %%
-runs = museum.load_results()
-print("exhibit                       draw 0   draw 1   draw 2")
-shown = sorted({*silent, 13, 19})
-for name in ("correct_thumbs", "control", *(names[number - 1] for number in shown)):
+runs, names = museum.load_results(), list(MUTANTS)
+print("                              draw 0   draw 1   draw 2")
+for name in ("correct_thumbs", *(mutant.name for mutant in museum.CONTROLS), *(names[n - 1] for n in silent)):
     number = f"{names.index(name) + 1:2d}" if name in names else "  "
-    rates = "    ".join(f"{runs[name, seed]['thumbs_up']:.3f}" for seed in museum.SEEDS)
-    print(f"{number} {name:25s} {rates}")
+    print(f"{number} {name:25s}", "    ".join(f"{runs[name, seed]['thumbs_up']:.4f}" for seed in museum.SEEDS))
 
 # %% [markdown]
-# On draws 1 and 2 they cannot be told from the healthy run. Draw 0 is restless: there even the control, which is no
-# fault, ends somewhere else than the healthy run. **The score of one run is no test.** Had you tried exhibit 19 on
-# draw 0 alone, you would have "shown" that it does great harm; on draw 1 alone, that it does none.
-
-# %% [markdown]
-# That is the sober end of the tour: for these, staring at curves is no use, and in another world they may do harm. What
-# catches them is a **test** that knows the answer beforehand. Every exhibit of this
-# museum turns at least one test of this course red; here is one for each silent one:
+# No harm to be seen here, which is no promise for another world. And look at draw 0: the three controls alone, which
+# are no faults at all, spread over 0.05. **The score of one run is no test**, in either direction.
+#
+# What catches such faults is a **test** that knows the answer beforehand. Every exhibit of this museum turns at least
+# one test of this course red; here is one for each of these four:
 
 # %%
 for number in silent:
@@ -791,69 +858,92 @@ for number in silent:
 # %% [markdown]
 # ## Triage: from the log to the fault
 #
-# Which exhibits show which sign? The column "exhibits" is computed from all stored runs: a number stands there if the
-# sign was seen in at least two draws of three. The column "how to tell them apart" is ours.
+# The order of a real triage, with the exhibits each question finds:
+#
+# 1. **First loss.** Not half the mean weight you meant? Exactly 0.5: the weights did not arrive (17). Off by 1.386: log
+#    sigmoid (20). Rewards not 0 either: the reference is another model (8).
+# 2. **First gradient.** Exactly 0: the two halves cancel (10). Too small: the score is divided (2, 3, 4), or, with
+#    healthy rewards at step 2, beta comes in twice (18). Too large: more is scored than the reply (5, 7), or the wrong
+#    thing (1).
+# 3. **kl.** Below 0: no clamp (14). Hardly ever 0: clamped row by row (13). Hardly ever above 0: look at the rewards;
+#    all 0: one object (9, 10); else perhaps matched rows (12).
+# 4. **Reward of thumbs up above the ceiling:** shift, prompt, padding, or a strange reference (1, 5, 7, 8).
+# 5. **Both rewards far down, gradient dying:** weights (17), learning rate (21), or, with nan in between, the order of
+#    the data (16).
+#
+# And before all of it: **decode one batch and read it.**
+
+# %% [markdown]
+# The evidence is measured. A number stands in a row if the sign was seen in at least two draws of three; signs with a
+# star need the gradient of a correct program on the same batch. (The limits, such as 0.2 and 0.01, were chosen by
+# looking at runs of this world.)
 
 # %%
-TELL_APART = {
-    "first loss is not half the mean weight": "rewards 0 at step 1: the loss formula; not 0: the reference",
-    "first loss 0.5 although counts are uneven": "the weights did not arrive, or were never set",
-    "kl above 0 at step 1": "the reference is not the model you started from",
-    "first gradient under a third of the healthy one": "exactly 0: two halves cancel; a tenth: beta twice, or a "
-    "mean over a reply's tokens; a hundredth: divided by the batch",
-    "first gradient over twice the healthy one": "more is scored than the reply; decode the scored tokens",
-    "kl below 0": "the clamp is missing",
-    "kl above 0 at nine steps in ten": "each row clamped before the mean",
-    "kl 0 at all but three steps or fewer": "no proof alone, healthy runs have many such steps. All rewards 0: one "
-    "object. All saturated: dead. Else suspect z0 from matched rows",
-    "all rewards exactly 0": "policy and reference are one object; gradient norm 0: nothing trains; above 0: the model "
-    "moves unseen",
-    "rewards move, but never beyond 0.2": "the score is divided by something",
-    "a reward above its ceiling": "the score counts what is no reply (shift, prompt, padding), or the reference is a "
-    "stranger",
-    "both rewards end below -0.2": "collapse: weights, order of the data, or learning rate",
-    "most batches hold one kind of thumb": "nobody shuffles",
-    "all rows saturated at the end": "collapse, or a reference point far from all rows",
-    "gradient norm below 0.01 at the end": "all saturated: the run is dead; not saturated: the score is divided",
-    "replies broken": "read them: repeated words, or bytes that are no text",
-    "thumbs-up rate 0.1 or more below the healthy one": "the only sign that counts, and a log does not hold it",
-}
-
-lines = ["| sign | exhibits | how to tell them apart |", "|---|---|---|"]
-for sign, advice in TELL_APART.items():
-    shown = [str(number) for number, draws in table[sign].items() if draws >= 2]
-    lines.append(f"| {sign} | {', '.join(shown)} | {advice} |")
+lines = ["| sign | exhibits |", "|---|---|"]
+for sign, shown in table.items():
+    numbers = ", ".join(str(number) for number, draws in shown.items() if draws >= 2)
+    lines.append(f"| {sign}{' *' if sign in needs_twin else ''} | {numbers} |")
 Markdown("\n".join(lines))
 
 # %% [markdown]
-# Signs at step 1 cost no training at all. How much of the collection do they find?
+# And the list above, held against the table:
 
 # %%
-at_step_1 = [sign for sign in TELL_APART if sign.startswith("first") or sign.endswith("at step 1")]
-found = sorted({number for sign in at_step_1 for number, draws in table[sign].items() if draws >= 2})
-print(f"{len(found)} of {len(MUTANTS)}: {found}")
+seen = {sign: [number for number, draws in shown.items() if draws >= 2] for sign, shown in table.items()}
+assert seen["first loss is not half the mean weight"] == [8, 17, 20]
+assert seen["first loss 0.5 although counts are uneven"] == [17]
+assert seen["gradient norm exactly 0 at step 1"] == [10]
+assert seen["first gradient under a third of the healthy one"] == [2, 3, 4, 10, 18]
+assert seen["first gradient 1.9 times the healthy one or more"] == [1, 5, 7, 20]
+assert seen["kl below 0"] == [14]
+assert seen["kl above 0 at nine steps in ten"] == [13]
+assert seen["kl 0 at all but three steps or fewer"] == [9, 10, 12, 21]
+assert seen["reward of thumbs up above its ceiling"] == [1, 5, 7, 8]
+assert seen["both rewards end below -0.2"] == [16, 17, 21]
+print("the list says what was measured")
 
 # %% [markdown]
-# The order of a real triage: **first loss, first kl, first gradient; then the ceiling; then the pair of rewards; then
-# the replies.** And before all of it: decode one batch and read it.
+# Signs at step 1 cost no training. How much of the collection do they find, with the log alone, and with a correct
+# program beside it?
+
+# %%
+alone = ["first loss is not half the mean weight", "kl above 0 at step 1", "gradient norm exactly 0 at step 1"]
+for title, signs in (("the log alone", alone), ("with a correct gradient", alone + needs_twin)):
+    found = sorted({number for sign in signs for number, draws in table[sign].items() if draws >= 2})
+    print(f"{title}: {len(found)} of {len(MUTANTS)}: {found}")
+
+# %% [markdown]
+# So keep one trusted number for each model: the gradient norm of one batch, from a program you believe.
 
 # %% [markdown]
 # ## Make an exhibit of your own
 #
-# A mutant is an `Edit`: a function, the right words, the wrong words. Here thumbs up and down change places. What will
-# the rewards do, and what will the loss do? Guess, look, and then change it to something of your own.
+# A mutant is an `Edit`: a function, the right words (they must stand exactly once in it), the wrong words. This is the
+# code you can edit in `losses.kto_loss`, for instance:
+
+# %%
+print(inspect.getsource(losses.kto_loss).split("\n\n")[-1])
+
+# %% [markdown]
+# Let thumbs up and down change places. What will the rewards do, and what the loss? Guess, look, then change it to
+# something of your own and let somebody else guess.
 
 # %%
 mine = Mutant(
-    "upside_down", "Thumbs up and down change places.",
+    "mine", "Thumbs up and down change places.",
     (Edit("losses.kto_loss", "sign = 2.0 * up - 1.0", "sign = 1.0 - 2.0 * up"),), caught_by=(),
 )  # fmt: skip
-_, record = museum.train(mine, seed=0, steps=20)
-print("step    loss   healthy   reward up   healthy   reward down   healthy")
-for step in (1, 10, 20):
-    cells = (f"{run[column][step - 1]:9.4f}" for column in ("loss", "reward_desirable", "reward_undesirable")
-             for run in (record, healthy))  # fmt: skip
-    print(f"{step:4d}", *cells)
+_, record = museum.train(mine, steps=100)  # its learning rate falls twice as fast as the grey one
+print(museum.log(record))
+
+# %%
+fig = museum.figure(record)
+save_figure(
+    fig, "10_own_exhibit",
+    alt="Loss, kl, both rewards and gradient norm over 100 steps with thumbs up and down exchanged, over the healthy "
+    "run in grey. The loss falls like the healthy one, while the reward of thumbs up sinks.",
+)
+plt.show()
 
 # %% [markdown]
 # The rewards are upside down; the loss looks like any other. It measures how well the model does what the code says,
@@ -862,19 +952,21 @@ for step in (1, 10, 20):
 # %% [markdown]
 # ## Recap
 #
-# 1. At step 1 the loss is half the mean weight and kl is 0. Anything else is a fault of reference, score or loss.
-# 2. A reward of thumbs up above beta times $-\log \pi_{ref}$ is impossible: the score counts what it should not.
-# 3. Rewards that are exactly 0 mean one object for policy and reference; the gradient norm says which kind.
-# 4. Both rewards far below 0 with a vanishing gradient is collapse: weights, order of the data, or learning rate.
-# 5. Several faults leave no trace in a log. Tests with known answers find them; curves do not.
+# 1. At step 1 the loss is half the mean weight you meant, and kl is 0. Else: weights, loss formula or reference.
+# 2. A reward of thumbs up above $-\beta \log \pi_{ref}$ is impossible: the score counts what it should not, or the
+#    reference is another one.
+# 3. Rewards of exactly 0 mean most likely one object for policy and reference; the gradient norm says which kind.
+# 4. Both rewards far below 0 with a dying gradient is collapse: learning rate or weights, and nan rewards point at the
+#    order of the data.
+# 5. Some faults give no sign in a log. Tests with known answers find them; curves do not.
 
 # %% [markdown]
 # ## Questions an interviewer asks
 #
 # <details><summary>kl is 0 in your KTO log for a hundred steps. Is something broken?</summary>
 #
-# Not necessarily. The mismatched log-ratios have a negative mean after targeted learning, and the clamp makes it 0.
-# Broken is a kl above 0 at step 1, a negative one, or one that is never 0.
+# Not necessarily. The mismatched log-ratios can have a negative mean after targeted learning, and the clamp makes it 0.
+# Broken is a kl above 0 at step 1, or a negative one.
 # </details>
 #
 # <details><summary>The loss is exactly 0.5 at every step. What do you check first?</summary>
@@ -892,8 +984,8 @@ for step in (1, 10, 20):
 #
 # <details><summary>Both rewards fall together and the gradient norm goes to 0. Causes?</summary>
 #
-# Learning rate too high; weights that leave one side far heavier; batches that hold one kind at a time. First loss and
-# NaN rewards tell the last two apart from the first.
+# Learning rate too high, or weights that leave one side far heavier: the first loss tells the second. With nan rewards
+# in between: batches that hold one kind at a time.
 # </details>
 #
 # <details><summary>How would you test an implementation of KTO without training?</summary>
@@ -902,7 +994,7 @@ for step in (1, 10, 20):
 # nothing moves. Gradient against the closed form. A case file with known answers, and one batch against TRL.
 # </details>
 #
-# <details><summary>Which faults would such unit tests of the loss not find?</summary>
+# <details><summary>Which faults would unit tests of the loss alone not find?</summary>
 #
 # Those outside it: a wrong mask, a missing end token, an unshuffled data set, a reference that is the policy. They need
 # tests from text to loss.
@@ -911,11 +1003,13 @@ for step in (1, 10, 20):
 # %% [markdown]
 # ## Sources
 #
-# - TRL: issues 1911, 1447, 1722, 1591, 1418, 2093, 6321; pull requests 1075, 1181, 1970, 2248, 7062; behaviour of
-#   1.16.0 as run, documentation as read at 1.9 and 1.16.
-# - HALOs (the authors' code): commits d49576f and bc68c05. LLaMA-Factory 7509, 6245. ms-swift 2167.
+# - TRL: issues 1911, 1722, 1591, 1418, 2093, 6321; pull requests 1075, 1181, 1970, 2248, 7062; behaviour of 1.16.0 as
+#   run; its documentation of the logged log-probabilities.
+# - HALOs (the authors' code): commits d49576f and bc68c05; main for its logged rewards. LLaMA-Factory 7509, 6245.
+#   ms-swift 2167.
 # - Trainer state of Weni/WeniGPT-Agents-Zephyr-1.0.9-KTO on the Hugging Face hub.
-# - Ethayarajh et al., arXiv 2402.01306, current version (ablation with a concave value function, as reported).
+# - Ethayarajh et al., arXiv 2402.01306, current version (ablation with a concave value function on Zephyr-beta-SFT, as
+#   reported).
 # - All curves, numbers and signs: `kto_utils/assets/museum_results.json`, computed by `python course.py museum`.
 #
 # **Where next?** Lesson [06](06_kto_loss.ipynb) derives what the tests check. `tests/conformance` holds a case file
