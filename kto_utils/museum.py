@@ -230,7 +230,10 @@ def figure(exhibit: int | Mapping):
     axes[2].axhline(run["reward_ceiling"], color=NEUTRAL, linestyle=":", linewidth=1.2)
     axes[3].set_yscale("log")  # leaves out what is exactly 0
     if max(run["grad_norm"]) == 0:
-        axes[3].text(0.5, 0.12, "exactly 0 at every step", color=ACCENT, ha="center", transform=axes[3].transAxes)
+        box = {"facecolor": "white", "edgecolor": "none"}
+        axes[3].text(
+            0.5, 0.1, "exactly 0 at every step", color=ACCENT, ha="center", transform=axes[3].transAxes, bbox=box
+        )
     if exhibit == 0:
         title = "The healthy run"
     else:
