@@ -92,6 +92,7 @@ def train(mutant: Mutant, seed: int = 0, steps: int = STEPS) -> tuple[torch.nn.M
         policy, history = train_kto(
             policy, reference, rows, load_tokenizer(), steps=steps, batch_size=BATCH_SIZE, beta=BETA,
             desirable_weight=up, undesirable_weight=down, seed=seed,
+            precompute_reference=False,  # exact zeros are signs here: score both models in the same batches
         )  # fmt: skip
     liked = [row for row in rows if row["label"]]
     logps = completion_logps(
