@@ -9,6 +9,8 @@
     python course.py assets       make the tokenizer and the reference model again
     python course.py experiments  compute the results of lesson 08 again
     python course.py museum       compute the results of lesson 10 again
+    python course.py scaling      compute the results of lesson 12 again
+    python course.py bench        measure a KTO step here, ours against the plain one and TRL's
 """
 
 import sys
@@ -29,8 +31,8 @@ ROOT = Path(__file__).resolve().parent
 LEARNER, TESTER = "requirements.txt", "tests/requirements.txt"
 FIRST_PAGE = "/lab/tree/notebooks/00_start_here.ipynb"
 NEEDED_GB = 3.0
-TESTING = ("test", "build")
-COMMANDS = ("open", "run", "test", "doctor", "build", "assets", "experiments", "museum")
+TESTING = ("test", "build", "bench", "scaling")
+COMMANDS = ("open", "run", "test", "doctor", "build", "assets", "experiments", "museum", "bench", "scaling")
 
 
 def python_of(venv: PurePath, windows: bool) -> PurePath:
@@ -173,6 +175,8 @@ def steps_of(command: str, arguments: list[str], python: str) -> list[list[str]]
         "assets": [[*module, "kto_utils.recipes", *arguments]],
         "experiments": [[*module, "kto_utils.experiments", *arguments]],
         "museum": [[*module, "kto_utils.museum", *arguments]],
+        "scaling": [[*module, "kto_utils.scaling", *arguments]],
+        "bench": [[*module, "kto_utils.bench", *arguments]],
     }[command]
 
 

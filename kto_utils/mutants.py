@@ -110,7 +110,8 @@ def diff(mutant: Mutant) -> str:
     return "\n".join(lines)
 
 
-SCORING = "get_probs(logits, input_ids, label_mask).sum(-1)"
+SCORING = "token_logps(model, input_ids, attention_mask, label_mask).sum(-1)"
+PRECOMPUTED = "precompute_reference: bool = True"
 KTO_ARGUMENT = "torch.sigmoid(-sign * beta * (logratio - z0.reshape(())))"
 
 MUTANTS = {
@@ -121,7 +122,7 @@ MUTANTS = {
             "Logits are compared with the token at their own place instead of the next one.",
             (
                 Edit(
-                    "logprobs.get_probs",
+                    "logprobs._shifted",
                     "targets, scored = labels[:, 1:].long(), mask[:, 1:].bool()",
                     "targets, scored = labels[:, :-1].long(), mask[:, :-1].bool()",
                 ),
@@ -154,6 +155,7 @@ MUTANTS = {
             "The sigmoid is applied to every cell of the (B, T) table, padding and prompt included, then averaged.",
             (
                 Edit("logprobs.sequence_logps", ".sum(-1)", ".flatten()"),
+                Edit("train.train_kto", PRECOMPUTED, PRECOMPUTED.replace("True", "False")),
                 Edit(
                     "train.train_kto",
                     "        batch = collate([examples[i] for i in numbers])\n",
@@ -178,7 +180,7 @@ MUTANTS = {
             "eos_unscored",
             "Every eos token is masked, as happens where pad is set equal to eos and pads are masked by their id.",
             (
-                Edit("logprobs.get_probs", "mask[:, 1:].bool()", "mask[:, 1:].bool() & (labels[:, 1:] != 2)"),
+                Edit("logprobs._shifted", "mask[:, 1:].bool()", "mask[:, 1:].bool() & (labels[:, 1:] != 2)"),
             ),
             (
                 "test_properties.test_p24_the_completion_and_eos_are_scored_and_nothing_else",
@@ -220,10 +222,11 @@ MUTANTS = {
         ),
         Mutant(
             "reference_is_policy",
-            "The reference is the policy itself, so it moves along; its forward pass is under no_grad.",
+            "The reference is the policy itself, scored anew at each step under no_grad, so it moves along.",
             (
                 Edit("model.reference_of", "copy.deepcopy(policy).requires_grad_(False).eval()", "policy.eval()"),
                 Edit("train.train_kto", "    check_reference(policy, reference)\n", ""),
+                Edit("train.train_kto", PRECOMPUTED, PRECOMPUTED.replace("True", "False")),
             ),
             (
                 "test_properties.test_p30_the_reference_is_a_frozen_copy_that_shares_no_memory",
@@ -231,10 +234,11 @@ MUTANTS = {
         ),
         Mutant(
             "reference_not_detached",
-            "The reference is the policy itself and its log-probabilities carry a gradient.",
+            "The reference is the policy itself, scored anew at each step, and its log-probabilities carry a gradient.",
             (
                 Edit("model.reference_of", "copy.deepcopy(policy).requires_grad_(False).eval()", "policy.eval()"),
                 Edit("train.train_kto", "    check_reference(policy, reference)\n", ""),
+                Edit("train.train_kto", PRECOMPUTED, PRECOMPUTED.replace("True", "False")),
                 Edit("train.train_kto", "with torch.no_grad():", "with torch.enable_grad():"),
             ),
             (

@@ -1,18 +1,24 @@
-"""Three training loops that differ in one function: SFT, KTO and DPO. Derived in lesson 07 (DPO: 08)."""
+"""Three training loops that differ in one function: SFT, KTO and DPO. Derived in lesson 07 (DPO: 08).
 
+Started by `accelerate launch` or `torchrun`, the processes share each batch (lesson 12); `batch_size` counts the rows
+of all of them. Process 0 alone prints and writes checkpoints.
+"""
+
+import functools
 import hashlib
 import json
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from kto_utils.collator import KTOPaddingCollator, pad_rows
+from kto_utils.collator import FIELDS, KTOPaddingCollator, pad_rows
 from kto_utils.data import tokenize_feedback
+from kto_utils.distributed import Processes
 from kto_utils.logprobs import get_probs, sequence_logps
 from kto_utils.losses import dpo_loss, kto_loss, reference_point
 
@@ -78,10 +84,23 @@ def _fingerprint(
     """Says which run this is: settings, rows, the model's shapes and types, and the reference's every bit."""
     shapes = [[name, list(p.shape), str(p.dtype)] for name, p in model.named_parameters()]
     text = json.dumps([dict(settings), [dict(row) for row in rows], shapes], sort_keys=True, default=str)
+    return _digest(text, reference.parameters() if reference is not None else ())
+
+
+def _digest(text: str, parameters: Iterable[torch.Tensor]) -> str:
     digest = hashlib.sha256(text.encode("utf-8"))
-    for parameter in reference.parameters() if reference is not None else ():
+    for parameter in parameters:
         digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def clip_gradients(parameters: Sequence[torch.Tensor], max_norm: float) -> torch.Tensor:
+    """`torch.nn.utils.clip_grad_norm_` to the last bit, which also multiplies short gradients, by 1: a pass saved."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if not norm + 1e-6 < max_norm:  # NaN included
+        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+    return norm
 
 
 def _train(
@@ -103,13 +122,16 @@ def _train(
         raise ValueError(f"learning_rate is {learning_rate}; it must be a positive number")
     if checkpoint_every < 1:
         raise ValueError(f"checkpoint_every is {checkpoint_every}; it counts steps, so at least 1")
+    here = Processes.of_launcher()
     batches = Batches(len(rows), settings["batch_size"], settings["seed"])
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("no parameter of the model can be trained; was it frozen by reference_of?")
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
+    # fused: one pass over the memory of parameters, gradients and moments; float64 runs keep their printed digits.
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=True)
     history: History = []
-    fingerprint = "" if checkpoint is None else _fingerprint(settings, rows, model, reference)
+    wanted = checkpoint is not None or here.size > 1
+    fingerprint = _fingerprint(settings, rows, model, reference) if wanted else ""
 
     if checkpoint is not None and Path(checkpoint).exists():
         state = load_checkpoint(checkpoint, fingerprint)
@@ -117,6 +139,8 @@ def _train(
         optimizer.load_state_dict(state["optimizer"])
         batches.load_state_dict(state["batches"])
         history = list(state["history"])
+    if here.size > 1:
+        here.check_agreement(_digest(f"{fingerprint} {len(history)}", model.parameters()), parameters[0].device)
 
     for network in (model, reference):  # no dropout: policy and reference must differ by their weights alone
         if network is not None:
@@ -126,35 +150,107 @@ def _train(
         desc=description,
         initial=len(history),
         total=steps,
-        disable=not sys.stderr.isatty(),
+        disable=here.rank > 0 or not sys.stderr.isatty(),
     )
     for step in progress:
         loss, metrics = loss_and_metrics(batches.draw())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        gradient_norm = torch.nn.utils.clip_grad_norm_(parameters, settings["max_grad_norm"])
+        here.sum_gradients(parameters)
+        gradient_norm = clip_gradients(parameters, settings["max_grad_norm"])
         rate = learning_rate * (1.0 - step / steps) if settings["schedule"] == "linear" else learning_rate
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
         row = {"step": step + 1, "loss": float(loss.detach())} | metrics | {"grad_norm": float(gradient_norm)}
         history.append(row | {"learning_rate": rate})
-        if log_every and (step + 1) % log_every == 0:
+        if here.rank == 0 and log_every and (step + 1) % log_every == 0:
             shown = "  ".join(f"{name} {row[name]:.3f}" for name in row if name not in ("step", "margin"))
             print(f"step {step + 1:4d}  {shown}")
         if checkpoint is not None and (step + 1) % checkpoint_every == 0:
-            save_checkpoint(
-                checkpoint,
-                {
-                    "fingerprint": fingerprint,
-                    "step": step + 1,
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "batches": batches.state_dict(),
-                    "history": history,
-                },
-            )
+            if here.rank == 0:
+                save_checkpoint(
+                    checkpoint,
+                    {
+                        "fingerprint": fingerprint,
+                        "step": step + 1,
+                        "model": model.state_dict(),
+                        "optimizer": optimizer.state_dict(),
+                        "batches": batches.state_dict(),
+                        "history": history,
+                    },
+                )
+            here.wait_for_all()  # so that nobody who reads the file next can be too early
     return model, history
+
+
+class ReferenceLogps:
+    """`sequence_logps` of a frozen model for batches known in advance: each row is scored once, a number is kept.
+
+    Called like `sequence_logps` without the model. A row is recognised by its tokens and its label mask, so one that
+    comes back in a later pass costs nothing, and a mismatched one is scored once per pair of prompt and completion
+    that the batches hold. Scoring happens at the first call, without gradients, in batches of up to
+    `TOKENS_PER_BATCH` tokens, sorted by length so that little of it is padding.
+
+    The training step itself is neither sorted nor cut by length: who lends whom a completion depends on who stands
+    together in a batch and in which order, so sorting the rows first would give another reference point.
+
+    Args:
+        reference: frozen; put into eval mode.
+        batches: from the collator; read once, a section at a time.
+        prefixes: which rows of a batch are wanted, ("", "kl_") for KTO.
+
+    Raises (when called):
+        KeyError: a row that stood in none of the batches.
+    """
+
+    TOKENS_PER_BATCH = 2048
+    ROWS_PER_SECTION = 4096  # rows waiting to be sorted; more would only cost memory
+
+    def __init__(self, reference: torch.nn.Module, batches: Iterable[Mapping], prefixes: Sequence[str] = ("",)):
+        self.reference, self.batches, self.prefixes = reference, iter(batches), prefixes
+        self.kept: dict[bytes, float] = {}
+        self.dtype = torch.float32
+
+    def __call__(self, batch: Mapping[str, torch.Tensor], prefix: str = "") -> torch.Tensor:
+        """(B,), nats, of the type that `sequence_logps` gives."""
+        self._score_all()
+        keys = [key for key, _ in self._rows(batch, prefix)]
+        unknown = [number for number, key in enumerate(keys) if key not in self.kept]
+        if unknown:
+            raise KeyError(f"rows {unknown} ({prefix}input_ids) stood in none of the batches announced")
+        values = [self.kept[key] for key in keys]
+        return torch.tensor(values, dtype=self.dtype, device=batch[prefix + "input_ids"].device)
+
+    @staticmethod
+    def _rows(batch: Mapping[str, torch.Tensor], prefix: str) -> Iterator[tuple[bytes, dict]]:
+        """Each row of a batch without its padding, and its key."""
+        for row in zip(*(batch[prefix + field].cpu().numpy() for field in FIELDS), strict=True):
+            row = [values[row[1] != 0] for values in row]
+            key = hashlib.blake2b(b"".join(values.tobytes() for values in row), digest_size=16).digest()
+            yield key, dict(zip(FIELDS, row, strict=True))
+
+    def _score_all(self) -> None:
+        waiting: dict[bytes, dict] = {}
+        for batch in self.batches:
+            for prefix in self.prefixes:
+                waiting |= {key: row for key, row in self._rows(batch, prefix) if key not in self.kept}
+            if len(waiting) >= self.ROWS_PER_SECTION:
+                self._score(waiting)
+                waiting = {}
+        self._score(waiting)
+
+    def _score(self, rows: Mapping[bytes, dict]) -> None:
+        self.reference.eval()
+        keys = sorted(rows, key=lambda key: len(rows[key]["input_ids"]), reverse=True)
+        while keys:
+            size = max(1, self.TOKENS_PER_BATCH // len(rows[keys[0]]["input_ids"]))
+            now, keys = keys[:size], keys[size:]
+            batch = pad_rows([{field: rows[key][field].tolist() for field in FIELDS} for key in now], 0)
+            with torch.no_grad():
+                logps = sequence_logps(self.reference, _where(self.reference, batch))
+            self.dtype = logps.dtype
+            self.kept |= zip(now, logps.tolist(), strict=True)
 
 
 def _tokenized(rows: Sequence[Mapping], tokenizer, label: bool | None = None) -> list[dict]:
@@ -168,6 +264,12 @@ def _tokenized(rows: Sequence[Mapping], tokenizer, label: bool | None = None) ->
         except (KeyError, TypeError, ValueError) as error:
             raise type(error)(f"row {number}: {error.args[0]}") from None
     return examples
+
+
+def _where(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The batch on the device of the model."""
+    device = next(model.parameters()).device
+    return {name: values.to(device) for name, values in batch.items()}
 
 
 def check_reference(policy: torch.nn.Module, reference: torch.nn.Module) -> None:
@@ -220,12 +322,14 @@ def train_sft(
         KeyError, TypeError, ValueError: bad rows (with their number) or settings.
     """
     examples = _tokenized(rows, tokenizer, label=True)
+    here = Processes.of_launcher()
 
     def loss_and_metrics(numbers: list[int]) -> tuple[torch.Tensor, dict[str, float]]:
-        batch = pad_rows([examples[i] for i in numbers], tokenizer.pad_token_id)
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
-        logps = get_probs(logits, batch["input_ids"], batch["label_mask"])
-        return -logps.sum() / batch["label_mask"].sum(), {}
+        batch = _where(model, pad_rows([examples[i] for i in numbers], tokenizer.pad_token_id))
+        mine = here.rows_of(batch)
+        logits = model(input_ids=mine["input_ids"], attention_mask=mine["attention_mask"], use_cache=False).logits
+        logps = get_probs(logits, mine["input_ids"], mine["label_mask"])
+        return -here.total(logps.sum()) / batch["label_mask"].sum(), {}
 
     settings = {
         "method": "sft", "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
@@ -252,6 +356,7 @@ def train_kto(
     checkpoint: Path | str | None = None,
     checkpoint_every: int = 50,
     log_every: int = 0,
+    precompute_reference: bool = True,
 ) -> tuple[torch.nn.Module, History]:
     """KTO: raise what got thumbs up, lower what got thumbs down, both measured from the reference point.
 
@@ -266,6 +371,8 @@ def train_kto(
             (rows, settings, shapes and the reference's weights are compared), training continues from it, bit
             for bit.
         log_every: print a line every so many steps; 0 prints none. A terminal shows a progress bar.
+        precompute_reference: score each row under the reference once, beforehand (`ReferenceLogps`), instead of anew
+            at each step. The losses are the same up to rounding.
 
     Returns:
         (policy, history). A history row has step, loss, kl (z0, nats), reward_desirable and
@@ -282,13 +389,23 @@ def train_kto(
         raise ValueError(f"batch_size is {batch_size}; KTO needs at least 2 rows for a mismatched completion")
     examples = _tokenized(rows, tokenizer)
     collate = KTOPaddingCollator(tokenizer)
+    here = Processes.of_launcher()
+    reference_logps_of = functools.partial(sequence_logps, reference)
+    if precompute_reference:
+        plan = Batches(len(rows), batch_size, seed)  # the run's own batches, known from its seed
+        planned = (here.rows_of(collate([examples[i] for i in plan.draw()])) for _ in range(steps))
+        reference_logps_of = ReferenceLogps(reference, planned, ("", "kl_"))
 
     def loss_and_metrics(numbers: list[int]) -> tuple[torch.Tensor, dict[str, float]]:
         batch = collate([examples[i] for i in numbers])
-        policy_logps = sequence_logps(policy, batch)
+        batch = _where(policy, batch)
+        mine = here.rows_of(batch)  # only now: completions were lent across the whole batch
+        gathered = functools.partial(here.gathered, n_rows=len(numbers))
+        policy_logps = gathered(sequence_logps(policy, mine))
         with torch.no_grad():
-            reference_logps = sequence_logps(reference, batch)
-            z0 = reference_point(sequence_logps(policy, batch, "kl_"), sequence_logps(reference, batch, "kl_"))
+            reference_logps = gathered(reference_logps_of(mine))
+            kl_logps = sequence_logps(policy, mine, "kl_"), reference_logps_of(mine, "kl_")
+            z0 = reference_point(*map(gathered, kl_logps))
         losses = kto_loss(policy_logps, reference_logps, batch["label"], z0, beta, desirable_weight, undesirable_weight)
         return losses.mean(), kto_metrics(policy_logps.detach() - reference_logps, batch["label"], z0, beta)
 
@@ -297,6 +414,7 @@ def train_kto(
         "beta": beta,
         "desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight,
         "schedule": _schedule(schedule), "max_grad_norm": max_grad_norm, "seed": seed,
+        "precompute_reference": precompute_reference,
     }  # fmt: skip
     return _train(policy, reference, rows, loss_and_metrics, settings, checkpoint, checkpoint_every, log_every, "KTO")
 
@@ -334,6 +452,7 @@ def train_dpo(
     checkpoint: Path | str | None = None,
     checkpoint_every: int = 50,
     log_every: int = 0,
+    precompute_reference: bool = True,
 ) -> tuple[torch.nn.Module, History]:
     """DPO: widen the gap between the log-ratios of the chosen and the rejected reply of each pair.
 
@@ -367,12 +486,22 @@ def train_dpo(
             rows.append({"prompt": pair.get("prompt"), "completion": pair[side], "label": side == "chosen"})
         sides[side] = _tokenized(rows, tokenizer)
 
-    def loss_and_metrics(numbers: list[int]) -> tuple[torch.Tensor, dict[str, float]]:
+    def collate(numbers: list[int]) -> dict[str, torch.Tensor]:
         both = [sides["chosen"][i] for i in numbers] + [sides["rejected"][i] for i in numbers]
-        batch = pad_rows(both, tokenizer.pad_token_id)
-        policy_chosen, policy_rejected = sequence_logps(policy, batch).chunk(2)
+        return _where(policy, pad_rows(both, tokenizer.pad_token_id))
+
+    here = Processes.of_launcher()
+    reference_logps_of = functools.partial(sequence_logps, reference)
+    if precompute_reference:
+        plan = Batches(len(pairs), batch_size, seed)
+        reference_logps_of = ReferenceLogps(reference, (here.rows_of(collate(plan.draw())) for _ in range(steps)))
+
+    def loss_and_metrics(numbers: list[int]) -> tuple[torch.Tensor, dict[str, float]]:
+        mine = here.rows_of(collate(numbers))  # of chosen and rejected replies alike; they meet again below
+        gathered = functools.partial(here.gathered, n_rows=2 * len(numbers))
+        policy_chosen, policy_rejected = gathered(sequence_logps(policy, mine)).chunk(2)
         with torch.no_grad():
-            reference_chosen, reference_rejected = sequence_logps(reference, batch).chunk(2)
+            reference_chosen, reference_rejected = gathered(reference_logps_of(mine)).chunk(2)
         losses = dpo_loss(policy_chosen, policy_rejected, reference_chosen, reference_rejected, beta)
         chosen = beta * float((policy_chosen.detach() - reference_chosen).mean())
         rejected = beta * float((policy_rejected.detach() - reference_rejected).mean())
@@ -384,6 +513,7 @@ def train_dpo(
         "method": "dpo", "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
         "beta": beta,
         "schedule": _schedule(schedule), "max_grad_norm": max_grad_norm, "seed": seed,
+        "precompute_reference": precompute_reference,
     }  # fmt: skip
     return _train(policy, reference, pairs, loss_and_metrics, settings, checkpoint, checkpoint_every, log_every, "DPO")
 

@@ -3,17 +3,20 @@
 import copy
 import itertools
 import math
+import random
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from lesson_source import definitions
 
+from kto_utils import logprobs
 from kto_utils.collator import KTOPaddingCollator, mismatched, pad_rows
 from kto_utils.data import load_eight_rows, tokenize_feedback
-from kto_utils.logprobs import get_probs, sequence_logps
+from kto_utils.logprobs import _ChosenLogProbability, get_probs, sequence_logps, token_logps
 from kto_utils.model import load_reference_model, tiny_llama, to_float64
 from kto_utils.tokenizer import load_tokenizer
 
@@ -118,7 +121,8 @@ def test_lesson_and_package_agree(case):
 def test_lesson_and_package_agree_on_a_batch(model, batch):
     lesson = definitions("05_get_probs", "get_probs", "sequence_logps")["sequence_logps"]
     for prefix in ("", "kl_"):
-        assert torch.equal(lesson(model, batch, prefix), sequence_logps(model, batch, prefix))
+        # The lesson makes all logits, the package those of the completion: the last bits differ.
+        assert torch.allclose(lesson(model, batch, prefix), sequence_logps(model, batch, prefix), rtol=0, atol=1e-12)
 
 
 def test_sum_equals_the_library_loss_times_its_tokens(model, batch):
@@ -259,6 +263,198 @@ def test_labels_may_be_any_integers_and_the_mask_bool_or_float(dtype):
     expected = get_probs(logits, labels, mask)
     for kind in (torch.bool, torch.float32, torch.uint8):
         assert torch.equal(get_probs(logits, labels.to(dtype), mask.to(kind)), expected)
+
+
+# --- the fast path: what `sequence_logps` does instead of `get_probs` of all logits ---
+
+POLICY = to_float64(tiny_llama(512, hidden_size=16, intermediate_size=32, num_heads=2, dtype=torch.float64))
+with torch.no_grad():
+    POLICY.lm_head.weight.mul_(30)  # far from uniform
+
+
+def plain(model, batch, prefix=""):
+    logits = logits_of(model, batch, prefix)
+    return get_probs(logits, batch[prefix + "input_ids"], batch[prefix + "label_mask"]).sum(-1)
+
+
+def score_and_gradients(score, model, batch, weights):
+    logps = score(model, batch)
+    model.zero_grad()
+    (logps * weights).sum().backward()
+    return logps.detach(), {name: p.grad for name, p in model.named_parameters()}
+
+
+def random_batch(seed, n_rows):
+    rng, tokenizer = random.Random(seed), load_tokenizer()
+    rows = [
+        {
+            "prompt": "ab cd " * rng.randint(0, 6),
+            "completion": "".join(rng.choice("abz Ü9?\n€") for _ in range(rng.randint(1, 25))) + ".",
+            "label": rng.random() < 0.5,
+        }
+        for _ in range(n_rows)
+    ]
+    return KTOPaddingCollator(tokenizer)([tokenize_feedback(row, tokenizer) for row in rows])
+
+
+@settings(max_examples=20, phases=(Phase.explicit, Phase.generate))
+@given(st.integers(0, 2**31), st.integers(2, 6))
+def test_the_fast_path_has_the_values_and_gradients_of_get_probs(seed, n_rows):
+    batch = random_batch(seed, n_rows)
+    for prefix in ("", "kl_"):
+        with torch.no_grad():
+            found, expected = sequence_logps(POLICY, batch, prefix), plain(POLICY, batch, prefix)
+        torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-12)
+    weights = torch.randn(n_rows, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    found, ours = score_and_gradients(sequence_logps, POLICY, batch, weights)
+    expected, theirs = score_and_gradients(plain, POLICY, batch, weights)
+    torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-12)
+    for name, gradient in theirs.items():
+        assert gradient.abs().max() > 0
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-12, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_token_by_token_the_fast_path_equals_get_probs(batch, model):
+    fields = [batch[field] for field in FIELDS]
+    expected = get_probs(logits_of(model, batch), batch["input_ids"], batch["label_mask"])
+    found = token_logps(model, *fields)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    outside = found[batch["label_mask"][:, 1:] == 0]
+    assert (outside == 0.0).all()
+    assert not outside.signbit().any()
+
+
+def test_the_head_is_applied_to_scored_places_only(model, batch):
+    shapes = []
+    hook = model.lm_head.register_forward_hook(lambda _, inputs, output: shapes.append(output.shape[:-1].numel()))
+    for prefix in ("", "kl_"):
+        sequence_logps(model, batch, prefix)
+    hook.remove()
+    assert shapes == [int(batch["label_mask"].sum()), int(batch["kl_label_mask"].sum())]
+    assert logits_of(model, batch).shape[:2] == batch["input_ids"].shape, "the head was left changed"
+
+
+class Wrapper(torch.nn.Module):
+    """As DistributedDataParallel keeps a model."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, **inputs):
+        return self.module(**inputs)
+
+
+class Delegate(torch.nn.Module):
+    """As PEFT keeps a model: what it does not have itself it asks the model for."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.base_model = model
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("base_model"), name)
+
+    def forward(self, **inputs):
+        return self.base_model(**inputs)
+
+
+class Headless(torch.nn.Module):
+    """Names no head."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.inner = model
+
+    def forward(self, **inputs):
+        return self.inner(**inputs)
+
+
+class Deaf(Delegate):
+    """Names a head and does not use it as a module: hooks on it are ignored, as in some compiled models."""
+
+    def forward(self, input_ids, attention_mask, **_):
+        hidden = self.base_model.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return SimpleNamespace(logits=hidden @ self.base_model.lm_head.weight.T)
+
+
+@pytest.mark.parametrize(("wrapper", "is_fast"), [(Wrapper, True), (Delegate, True), (Headless, False), (Deaf, False)])
+def test_wrapped_models_score_the_same_and_head_only_where_one_is_found(wrapper, is_fast, batch, monkeypatch):
+    policy = load_reference_model()
+    weights = torch.linspace(-1, 1, 8, dtype=torch.float64)
+    expected, theirs = score_and_gradients(sequence_logps, policy, batch, weights)
+    slow = []
+    monkeypatch.setattr(logprobs, "get_probs", lambda *args: slow.append(args) or get_probs(*args))
+    found, ours = score_and_gradients(sequence_logps, wrapper(policy), batch, weights)
+    assert bool(slow) is not is_fast
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    for mine, plain_gradient in zip(ours.values(), theirs.values(), strict=True):
+        torch.testing.assert_close(mine, plain_gradient, rtol=0, atol=1e-11)
+
+
+def test_a_model_that_fails_leaves_its_head_as_it_was(batch):
+    policy = copy.deepcopy(POLICY)
+    with pytest.raises(IndexError):
+        token_logps(policy, batch["input_ids"] + 600, batch["attention_mask"], batch["label_mask"])
+    assert not policy.lm_head._forward_pre_hooks
+
+
+def test_a_batch_in_which_nothing_is_scored_has_zeros(batch):
+    empty = {**batch, "label_mask": torch.zeros_like(batch["label_mask"])}
+    assert torch.equal(sequence_logps(POLICY, empty).detach(), torch.zeros(8, dtype=torch.float64))
+
+
+@given(st.integers(0, 2**31), st.integers(1, 6), st.integers(1, 9), st.sampled_from([0.1, 4.0, 300.0]))
+def test_the_chosen_log_probability_in_place_is_that_of_log_softmax(seed, n_tokens, n_words, scale):
+    generator = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(n_tokens, n_words, generator=generator, dtype=torch.float64)
+    targets = torch.randint(n_words, (n_tokens,), generator=generator)
+    upstream = torch.randn(n_tokens, generator=generator, dtype=torch.float64)
+    one, two = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    found = _ChosenLogProbability.apply(one.clone(), targets)
+    expected = two.log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    found.backward(upstream)
+    expected.backward(upstream)
+    torch.testing.assert_close(one.grad, two.grad, rtol=1e-12, atol=1e-12)
+
+
+def test_the_chosen_log_probability_passes_gradcheck():
+    logits, labels, _ = random_case(3, n_rows=1, scale=1.0)
+    class Fresh(torch.autograd.Function):
+        """A new graph for each backward pass, since gradcheck takes several and this function allows one."""
+
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return _ChosenLogProbability.apply(x.clone(), labels[0])
+
+        @staticmethod
+        def backward(ctx, gradient):
+            x = ctx.saved_tensors[0].clone().requires_grad_()
+            with torch.enable_grad():
+                score = _ChosenLogProbability.apply(x.clone(), labels[0])
+            return torch.autograd.grad(score, x, gradient)
+
+    assert torch.autograd.gradcheck(Fresh.apply, (logits[0].requires_grad_(),))
+
+
+def test_a_second_backward_pass_is_refused_and_not_wrong(batch):
+    logps = sequence_logps(POLICY, batch).sum()
+    logps.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="call sequence_logps again"):
+        logps.backward()
+
+
+def test_an_infinite_logit_is_refused(batch):
+    broken = copy.deepcopy(POLICY)
+    with torch.no_grad():
+        broken.lm_head.weight[5] = math.inf
+    with pytest.raises(ValueError, match="NaN log-probability in row 0"):
+        sequence_logps(broken, batch)
 
 
 # --- errors ---

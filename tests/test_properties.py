@@ -921,7 +921,8 @@ def test_p01_the_first_step_of_train_kto_costs_half_the_mean_weight(rows, lambda
     mean = sum(lambda_d if row["label"] else lambda_u for row in rows) / len(rows)
     assert found["loss"] == pytest.approx(mean / 2, rel=1e-12), "policy = reference costs mean(w) / 2"
     for name in ("kl", "reward_desirable", "reward_undesirable", "margin", "saturated"):
-        assert found[name] == 0.0, f"{name} must be 0 while policy and reference agree"
+        # Up to rounding: train_kto scores the reference beforehand, in other batches than the policy.
+        assert found[name] == pytest.approx(0.0, abs=1e-11), f"{name} must be 0 while policy and reference agree"
 
 
 def test_p30_the_reference_is_a_frozen_copy_that_shares_no_memory():
@@ -969,8 +970,10 @@ def test_p30_the_reference_runs_without_a_graph_and_both_without_dropout():
     graphs = []
     reference.register_forward_hook(lambda *_: graphs.append(torch.is_grad_enabled()))
     found = one_step(rows, policy, reference)
-    assert graphs == [False, False], "the reference must run under torch.no_grad(), once for each kind of rows"
-    assert found["loss"] == 0.5, "policy and reference agree, yet the loss is not 1/2: dropout was on"
+    assert graphs, "the reference never ran"
+    assert not any(graphs), "the reference must run under torch.no_grad()"
+    cause = "policy and reference agree, yet the loss is not 1/2: dropout was on"
+    assert found["loss"] == pytest.approx(0.5, abs=1e-12), cause
     assert not policy.training
     assert not reference.training
 

@@ -501,7 +501,8 @@ assert torch.equal(get_probs(logits, ids, label_mask), logprobs.get_probs(logits
 
 # %% [markdown]
 # From the next lesson on `get_probs` and `sequence_logps` are imported from `kto_utils.logprobs`: the same
-# mathematics plus error checks.
+# mathematics plus error checks. The package's `sequence_logps` also leaves out the logits that nobody reads
+# (lesson 12); its numbers differ from yours in the last bits only.
 #
 # ## 10. What goes wrong
 #

@@ -348,11 +348,12 @@ policy, history = train.train_kto(
 
 # %% [markdown]
 # The package must do what you read above. The two runs started from the same weights and the same seed, so
-# their first 20 losses have to be equal: not close, equal.
+# their first 20 losses have to agree. Only the last bits may differ: the package scores the reference once,
+# beforehand, in other batches (lesson 12 shows why that is faster), and a sum in another order rounds differently.
 
 # %%
-same = [a["loss"] == b["loss"] for a, b in zip(own_history, history, strict=False)]
-print(f"{sum(same)} of {len(same)} losses equal to the last bit")
+same = [abs(a["loss"] - b["loss"]) < 1e-10 for a, b in zip(own_history, history, strict=False)]
+print(f"{sum(same)} of {len(same)} losses equal to 10 decimals")
 assert all(same)
 
 # %% [markdown]
