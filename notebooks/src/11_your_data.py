@@ -70,7 +70,8 @@ for number in (126, 228, 264, 375, 446, 1486):
 
 # %% [markdown]
 # A comma inside an answer. A name from an old app that did not write UTF-8. A quote that never closes. A scale that is
-# not yours. An empty line. And the last line ends in the middle: somebody copied the file while it was being written.
+# not yours. An empty line. And the last line looks whole, but the file stops in it, before the comment and the line
+# end (`splitlines` hides that): somebody copied the file while it was being written.
 #
 # What do usual tools make of such lines? Some stop at the first. Some drop them, some put a sign in the place of the
 # bytes. A quote that never closes can swallow the lines behind it. The rule for feedback is: **nothing is dropped,
@@ -121,7 +122,7 @@ for kind in ("not_utf8", "label_not_boolean", "duplicate"):
     print(f"row {entry['row']}, line {entry['line']}: {entry['kind']}\n    {entry['reason']}")
 
 # %% [markdown]
-# Some of them you can mend: ask what the 0 to 10 scale was, decode the old app's names. Then you write the mended rows
+# Some of them you can mend: ask what the 4.5 and the 0 mean, decode the old app's names. Then you write the mended rows
 # into a file and load that, too. What a kind means stands in `KINDS`:
 
 # %%
@@ -140,7 +141,7 @@ print({name: ratings[0][name] for name in ("user", "prompt", "completion", "posi
 # ## 3. Stars to thumbs
 #
 # Our world knows what a reply deserves: a thumb up if it is polite and right. Nobody has this in practice. We use it
-# here as a judge of the cleaning, never as a part of it.
+# here as a judge: no rule below reads it row by row. But we do choose between rules by it, which you cannot.
 
 # %%
 question_of = {question.text: question for question in trained_questions()}
@@ -294,13 +295,15 @@ save_figure(
 plt.show()
 
 # %% [markdown]
-# **Position** you can prove without knowing the truth. The app puts replies in a random order, so position cannot make
-# a reply better: any slope is bias. (If the app sorts by quality, you cannot tell the two apart. Then ask for a small
-# share of shuffled screens.)
+# **Position** you can prove without knowing the truth. The app puts replies in a random order, so position cannot
+# make a reply better: a slope beyond chance is bias. (Chance alone moves the grey line a little. And if the app sorts
+# by quality, you cannot tell the two apart. Then ask for a small share of shuffled screens.)
 #
 # **Length** you cannot prove like that. Short replies get what they deserve here, long ones more than twice as much.
-# But only the grey line says so, and in your data it is missing: the other line alone looks quite innocent. What you
-# can do is read some long replies with thumbs up, and compare after training how long the model's replies have become.
+# But careful: even the grey line is no proof. Where few replies deserve a thumb up, any noisy rule gives too many. Set
+# `BONUS_PER_CHARACTER` in `kto_utils/messy.py` to 0, and long replies still get about twice their share; it is the
+# short ones that then get more. In your data the grey line is missing as well. What you can do is read some long
+# replies with thumbs up, and compare after training how long the model's replies have become.
 #
 # The slope of position can be levelled out: subtract from each rating what its position adds on average, and compare
 # with the user's median after that. Ratings are no whole numbers then, so we ask for half a star above it.
@@ -329,9 +332,10 @@ verdict("at the median is down", thumbs)
 verdict("positions levelled", levelled)
 
 # %% [markdown]
-# The steep slope is gone. The number of right thumbs has hardly changed: each reply stood at every place about equally
-# often, so this bias was mostly noise here. In a product where one model's replies always come first, it would be the
-# whole result.
+# The steep slope is gone, but the places are not equal: 1 and 3 still get more than they deserve. Stars are whole
+# numbers, so shifting them by a fraction moves whole groups over the threshold or none. The share of right thumbs has
+# hardly changed: the places were drawn by chance, so good and bad replies met this bias alike. In a product where one
+# model's replies always come first, it could be the whole result.
 
 # %% [markdown]
 # ## 5. Conflicting votes
@@ -479,7 +483,7 @@ for name, rows in (("clean", clean_rows), ("95 to 5", rare)):
 # %% [markdown]
 # The formula is $p^B + (1-p)^B$, for rows drawn independently. At 5% and a batch of 16 nearly half of the steps see no
 # thumb up at all. The loss is still right **on average**, but a step without thumbs up only pushes down, and the next
-# one with a weight of 19 makes a jump.
+# one holds a row of weight 19. (We only count here; no run was made on these rows.)
 
 # %%
 sizes = [2, 4, 8, 16, 32, 64, 128]
@@ -493,7 +497,7 @@ label_line(ax, 8.6, 0.08, "the clean file", color=UP)
 ax.set_xscale("log", base=2)
 ax.set_xticks(sizes, sizes)
 ax.set(xlabel="batch size", ylabel="share of one-sided batches", ylim=(-0.02, 1))
-ax.set_title("Rare thumbs need larger batches, not only larger weights")
+ax.set_title("Weights do not put rare thumbs into a batch, its size does")
 save_figure(
     fig, "11_one_sided",
     alt="Share of batches with one kind of thumb against batch size, drawn (markers) and by formula (lines). With "
@@ -502,8 +506,9 @@ save_figure(
 plt.show()
 
 # %% [markdown]
-# Remedies, in this order: a larger batch; summing gradients over several small ones; drawing from both kinds on purpose
-# (then the weights must fit the new shares). For the run below the check is short:
+# Remedies, in this order: a larger batch; summing gradients over several small ones (each still makes its own $z_0$
+# from few rows); drawing from both kinds on purpose (then the weights must fit the new shares). For the run below the
+# check is short:
 
 # %%
 STEPS, BATCH = 40, 16
@@ -548,7 +553,7 @@ ax.set_yticks(range(3), ["before", "four stars and more,\nvote by vote", "the cl
 ax.invert_yaxis()
 ax.grid(axis="y", visible=False)
 ax.set(xlim=(0, 1), xlabel="exact share of replies that deserve a thumb up (trained questions)")
-ax.set_title("The same ratings teach more when they are cleaned")
+ax.set_title("In this run the cleaned ratings taught more")
 save_figure(
     fig, "11_raw_and_clean",
     alt="Bars of the exact thumbs-up rate: lowest before training, clearly higher after 40 KTO steps on raw thumbs, "
@@ -561,8 +566,8 @@ plt.show()
 # takes the average, and the average user is right. Cleaning adds to it. (`listed` falls in both runs: what is missing
 # to 1 lies on texts outside the world's list. Lesson [07](07_train.ipynb) looks at that price.)
 #
-# One seed each, 40 steps: read the direction, not the last digits. Change `seed` in `write_export` and see for
-# yourself.
+# One run each, 40 steps, with other rows, weights and batches: one observation, no proof. Change `seed` in
+# `write_export`, and pass a `seed` to `train_kto`, before you believe even the direction.
 
 # %% [markdown]
 # ## 9. What goes wrong
@@ -615,7 +620,7 @@ print(export.exists(), ready.exists())
 
 # %% [markdown]
 # What did the export contain? Open `kto_utils/messy.py`: the moods, the bonus of each position, the bonus of a
-# character. You have seen all three in the plots.
+# character. The first two showed in the plots; the third you could not have told from them alone.
 
 # %% [markdown]
 # ## Recap
@@ -652,8 +657,8 @@ print(export.exists(), ready.exists())
 #
 # <details><summary>How would you find position bias without ground truth?</summary>
 #
-# Shuffle positions for a share of the traffic. Then position cannot carry quality, and any slope of the thumbs-up share
-# over positions is bias. Length cannot be shuffled, so its slope proves nothing by itself.
+# Shuffle positions for a share of the traffic. Then position cannot carry quality, and a slope beyond chance of the
+# thumbs-up share over positions is bias. Length cannot be shuffled, so its slope proves nothing by itself.
 # </details>
 #
 # <details><summary>Why not just drop the broken rows?</summary>
