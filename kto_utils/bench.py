@@ -140,7 +140,7 @@ def order_of(n_rows: int, batch_size: int) -> list[int]:
 
 
 def run_ours(workload: Workload, rows: list[dict], steps: int, dtype: str, device: str) -> list[float]:
-    """`train.train_kto` as it is; its losses."""
+    """`train.train_kto` with the reference scored beforehand; its losses."""
     from kto_utils.model import reference_of
     from kto_utils.train import train_kto
 
@@ -148,6 +148,7 @@ def run_ours(workload: Workload, rows: list[dict], steps: int, dtype: str, devic
     _, history = train_kto(
         policy, reference_of(policy), rows, tokenizer_of(workload), steps=steps, batch_size=workload.batch_size,
         learning_rate=LEARNING_RATE, beta=BETA, max_grad_norm=MAX_GRAD_NORM, seed=0,
+        precompute_reference=True,
     )  # fmt: skip
     return [row["loss"] for row in history]
 

@@ -95,7 +95,6 @@ def train(mutant: Mutant, seed: int = 0, steps: int = STEPS) -> tuple[torch.nn.M
         policy, history = train_kto(
             policy, reference, rows, load_tokenizer(), steps=steps, batch_size=BATCH_SIZE, beta=BETA, schedule="linear",
             desirable_weight=up, undesirable_weight=down, seed=seed,
-            precompute_reference=False,  # exact zeros are signs here: score both models in the same batches
         )  # fmt: skip
     up, down = balanced_weights(n_up, len(rows) - n_up)  # as it is, whatever the fault made of it
     liked = [row for row in rows if row["label"]]

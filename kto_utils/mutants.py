@@ -111,7 +111,6 @@ def diff(mutant: Mutant) -> str:
 
 
 SCORING = "token_logps(model, input_ids, attention_mask, label_mask).sum(-1)"
-PRECOMPUTED = "precompute_reference: bool = True"
 KTO_ARGUMENT = "torch.sigmoid(-sign * beta * (logratio - z0.reshape(())))"
 
 MUTANTS = {
@@ -155,7 +154,6 @@ MUTANTS = {
             "The sigmoid is applied to every cell of the (B, T) table, padding and prompt included, then averaged.",
             (
                 Edit("logprobs.sequence_logps", ".sum(-1)", ".flatten()"),
-                Edit("train.train_kto", PRECOMPUTED, PRECOMPUTED.replace("True", "False")),
                 Edit(
                     "train.train_kto",
                     "        batch = collate([examples[i] for i in numbers])\n",
@@ -226,7 +224,6 @@ MUTANTS = {
             (
                 Edit("model.reference_of", "copy.deepcopy(policy).requires_grad_(False).eval()", "policy.eval()"),
                 Edit("train.train_kto", "    check_reference(policy, reference)\n", ""),
-                Edit("train.train_kto", PRECOMPUTED, PRECOMPUTED.replace("True", "False")),
             ),
             (
                 "test_properties.test_p30_the_reference_is_a_frozen_copy_that_shares_no_memory",
@@ -238,7 +235,6 @@ MUTANTS = {
             (
                 Edit("model.reference_of", "copy.deepcopy(policy).requires_grad_(False).eval()", "policy.eval()"),
                 Edit("train.train_kto", "    check_reference(policy, reference)\n", ""),
-                Edit("train.train_kto", PRECOMPUTED, PRECOMPUTED.replace("True", "False")),
                 Edit("train.train_kto", "with torch.no_grad():", "with torch.enable_grad():"),
             ),
             (

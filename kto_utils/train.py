@@ -356,7 +356,7 @@ def train_kto(
     checkpoint: Path | str | None = None,
     checkpoint_every: int = 50,
     log_every: int = 0,
-    precompute_reference: bool = True,
+    precompute_reference: bool = False,
 ) -> tuple[torch.nn.Module, History]:
     """KTO: raise what got thumbs up, lower what got thumbs down, both measured from the reference point.
 
@@ -372,7 +372,8 @@ def train_kto(
             for bit.
         log_every: print a line every so many steps; 0 prints none. A terminal shows a progress bar.
         precompute_reference: score each row under the reference once, beforehand (`ReferenceLogps`), instead of anew
-            at each step. The losses are the same up to rounding.
+            at each step: faster, and the losses are the same up to rounding. Without it the log-ratios of step 1 are
+            exactly 0.
 
     Returns:
         (policy, history). A history row has step, loss, kl (z0, nats), reward_desirable and
@@ -452,7 +453,7 @@ def train_dpo(
     checkpoint: Path | str | None = None,
     checkpoint_every: int = 50,
     log_every: int = 0,
-    precompute_reference: bool = True,
+    precompute_reference: bool = False,
 ) -> tuple[torch.nn.Module, History]:
     """DPO: widen the gap between the log-ratios of the chosen and the rejected reply of each pair.
 

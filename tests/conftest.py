@@ -9,8 +9,16 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 
 import hypothesis  # noqa: E402
 import matplotlib  # noqa: E402
+import pytest  # noqa: E402
 
 matplotlib.use("Agg")  # not by the environment: the lessons' kernels would inherit it and show no figure
 
 hypothesis.settings.register_profile("course", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("course")
+
+
+@pytest.fixture(autouse=True)
+def own_style():
+    """A test that sets the course's style leaves none of it to the next one, whose figures may depend on it."""
+    with matplotlib.rc_context():
+        yield

@@ -79,7 +79,7 @@ def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two processes")
     jobs = {
         "kto": {"method": "kto", "options": {"log_every": 5}},
-        "kto scored anew": {"method": "kto", "options": {"precompute_reference": False}},
+        "kto scored beforehand": {"method": "kto", "options": {"precompute_reference": True}},
         "sft": {"method": "sft", "options": {}},
         "dpo": {"method": "dpo", "options": {"batch_size": 3}},
         "uninterrupted": checkpointed(folder / "whole.pt"),
@@ -109,10 +109,10 @@ def same_numbers(a, b):
 # Two processes
 
 
-@pytest.mark.parametrize("name", ["kto", "kto scored anew", "sft", "dpo", "two rows"])
+@pytest.mark.parametrize("name", ["kto", "kto scored beforehand", "sft", "dpo", "two rows"])
 def test_two_processes_train_what_one_trains(name, two):
     method, options = {
-        "kto": ("kto", {}), "kto scored anew": ("kto", {"precompute_reference": False}), "sft": ("sft", {}),
+        "kto": ("kto", {}), "kto scored beforehand": ("kto", {"precompute_reference": True}), "sft": ("sft", {}),
         "dpo": ("dpo", {"batch_size": 3}), "two rows": ("kto", {"batch_size": 2}),
     }[name]  # fmt: skip
     model, history = worker.run(method, options)
@@ -170,7 +170,8 @@ def test_a_killed_process_ends_the_run_with_a_clear_error_and_the_rest_is_the_sa
     status, output = run_jobs(tmp_path, [job | {"interrupt": {"how": "killed", "which": which, "at_step": 8}}])
     assert status != 0
     assert time.monotonic() - start < 60
-    assert f"process {1 - which} of 2 lost another one" in output, output[-3000:]
+    # The survivor says so, unless the launcher was quicker to name the dead one and to end it.
+    assert f"process {1 - which} of 2 lost another one" in output or f"local_rank: {which}" in output, output[-3000:]
     assert train.load_checkpoint(tmp_path / "run.pt", torch.load(tmp_path / "run.pt")["fingerprint"])["step"] == 6
     if which == 0:
         return  # one continued run is enough

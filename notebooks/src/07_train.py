@@ -348,8 +348,7 @@ policy, history = train.train_kto(
 
 # %% [markdown]
 # The package must do what you read above. The two runs started from the same weights and the same seed, so
-# their first 20 losses have to agree. Only the last bits may differ: the package scores the reference once,
-# beforehand, in other batches (lesson 12 shows why that is faster), and a sum in another order rounds differently.
+# their first 20 losses have to be equal, up to rounding in the last bits.
 
 # %%
 same = [abs(a["loss"] - b["loss"]) < 1e-10 for a, b in zip(own_history, history, strict=False)]

@@ -415,7 +415,7 @@ for name, title in bench.CONTENDERS.items():
 #
 # - the head is applied only where a completion token is predicted,
 # - the softmax takes the place of the logits, so no second table of that size is made,
-# - the reference is scored once, beforehand, in large batches.
+# - the reference is scored once, beforehand, in large batches (`precompute_reference=True`).
 
 # %%
 parts = timings["profiles"]["classic"]
