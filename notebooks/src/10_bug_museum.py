@@ -56,8 +56,8 @@ tokenizer = load_tokenizer()
 #
 # A word before you enter. Several of these faults once stood together in one widely shared notebook (eight rows, a tiny
 # Llama). We do not name it: its author explained KTO in public, which is why others can learn from it. And it happens
-# to everybody: the learning rate of this course's own trainer was three times too high until the test behind exhibit 21
-# refused it.
+# to everybody: the default learning rate of this course's own trainer was three times higher until this museum was
+# built, and some draws of the thumbs collapsed under it. The test behind exhibit 21 refuses it now.
 
 # %% [markdown]
 # All runs together take minutes, so their logs lie in a results file. Do not take its word for it: run the first two
