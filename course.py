@@ -173,7 +173,7 @@ def steps_of(command: str, arguments: list[str], python: str) -> list[list[str]]
         "doctor": [[*module, "kto_utils.doctor", *arguments]],
         "build": [[python, os.path.join("notebooks", "build.py"), *arguments]],
         "assets": [[*module, "kto_utils.recipes", *arguments]],
-        "experiments": [[*module, "kto_utils.experiments", *arguments]],
+        "experiments": [[*module, "kto_utils.results", *arguments]],
         "museum": [[*module, "kto_utils.museum", *arguments]],
         "scaling": [[*module, "kto_utils.scaling", *arguments]],
         "bench": [[*module, "kto_utils.bench", *arguments]],

@@ -96,7 +96,12 @@ def rates(model: torch.nn.Module, questions: Sequence[Question] | None = None, t
         tokenizer's own spelling is counted; the same text in other tokens is left in the rest.
     """
     questions = trained_questions() if questions is None else questions
-    probabilities = reply_logps(model, questions, tokenizer).exp()
+    return rates_of(reply_logps(model, questions, tokenizer), questions)
+
+
+def rates_of(logps: torch.Tensor, questions: Sequence[Question]) -> dict[str, float]:
+    """`rates` of a model whose `reply_logps` (len(questions), 48) are at hand: scoring once serves several measures."""
+    probabilities = logps.exp()
     table = [replies(question) for question in questions]
 
     def share(of) -> float:
@@ -132,9 +137,14 @@ def exact_kl(
         Nats, >= 0; infinity where the policy puts mass on something the reference excludes.
     """
     questions = trained_questions() if questions is None else questions
-    log_p, log_q = (reply_logps(model, questions, tokenizer) for model in (policy, reference))
-    log_p = torch.cat((log_p, _log_rest(log_p)[:, None]), dim=-1)
-    log_q = torch.cat((log_q, _log_rest(log_q)[:, None]), dim=-1)
+    return kl_of(*(reply_logps(model, questions, tokenizer) for model in (policy, reference)))
+
+
+def kl_of(policy_logps: torch.Tensor, reference_logps: torch.Tensor) -> float:
+    """`exact_kl` of two models whose `reply_logps` (N, 48) to the same questions are at hand; nats."""
+    log_p, log_q = (
+        torch.cat((logps, _log_rest(logps)[:, None]), dim=-1) for logps in (policy_logps, reference_logps)
+    )
     terms = torch.where(log_p == -math.inf, 0.0, log_p.exp() * (log_p - log_q))
     return float(terms.sum(-1).mean())
 
@@ -245,7 +255,7 @@ def least_kl(reference_rates: Sequence[float], target: float) -> float:
 
     Args:
         reference_rates: the reference's exact thumbs-up rate on each question, in (0, 1).
-        target: mean rate wanted; at least the mean of reference_rates, at most 1.
+        target: mean rate, in [0, 1]. Below the reference's own mean the tilt is against thumbs up.
 
     Returns:
         Nats.
@@ -256,8 +266,10 @@ def least_kl(reference_rates: Sequence[float], target: float) -> float:
     p = torch.as_tensor(reference_rates, dtype=torch.float64)
     if p.numel() == 0 or not bool(((p > 0) & (p < 1)).all()):
         raise ValueError("reference_rates must lie strictly between 0 and 1, at least one of them")
-    if not float(p.mean()) - 1e-12 <= target <= 1.0:
-        raise ValueError(f"target is {target}; it must lie between the reference's mean {float(p.mean()):.4f} and 1")
+    if not 0.0 <= target <= 1.0:
+        raise ValueError(f"target is {target}; it is a mean rate, between 0 and 1")
+    if target < float(p.mean()) - 1e-12:  # the mirror image: raise the rate of "no thumbs up"
+        return least_kl((1.0 - p).tolist(), 1.0 - target)
     if target == 1.0:
         return float(-p.log().mean())
     logit = p.log() - (1 - p).log()

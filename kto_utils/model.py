@@ -12,6 +12,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from kto_utils.tokenizer import BOS_ID, EOS_ID, PAD_ID
 
 REFERENCE_FOLDER = Path(__file__).parent / "assets" / "reference"
+SMALL_REFERENCE_FOLDER = Path(__file__).parent / "assets" / "reference_small"
 
 
 def tiny_llama(
@@ -156,13 +157,16 @@ def load_model(folder: Path | str) -> LlamaForCausalLM:
     return model.eval()
 
 
-def load_reference_model() -> LlamaForCausalLM:
+def load_reference_model(small: bool = False) -> LlamaForCausalLM:
     """The model that ships with the course: fine-tuned on polite and rude, right and wrong replies alike.
 
-    Returns:
-        A LlamaForCausalLM (2 layers, hidden 128) in float64 with the measures of `to_float64`, eval mode,
-        parameters trainable: use `reference_of` for the frozen copy. Every call returns a new model.
+    Args:
+        small: the one with hidden size 64, on which the experiments make their many runs; else 128.
 
-    `python course.py assets` makes the file again; lesson 07 explains the recipe.
+    Returns:
+        A LlamaForCausalLM (2 layers) in float64 with the measures of `to_float64`, eval mode, parameters
+        trainable: use `reference_of` for the frozen copy. Every call returns a new model.
+
+    `python course.py assets` makes the files again; lesson 07 explains the recipe.
     """
-    return load_model(REFERENCE_FOLDER)
+    return load_model(SMALL_REFERENCE_FOLDER if small else REFERENCE_FOLDER)

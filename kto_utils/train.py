@@ -113,6 +113,7 @@ def _train(
     checkpoint_every: int,
     log_every: int,
     description: str,
+    on_step: Callable[[int, torch.nn.Module], None] | None = None,
 ) -> tuple[torch.nn.Module, History]:
     """The loop that all three share: draw, loss, backward, clip, step, record."""
     steps, learning_rate = settings["steps"], settings["learning_rate"]
@@ -181,6 +182,8 @@ def _train(
                     },
                 )
             here.wait_for_all()  # so that nobody who reads the file next can be too early
+        if on_step is not None:
+            on_step(step + 1, model)
     return model, history
 
 
@@ -289,6 +292,27 @@ def check_reference(policy: torch.nn.Module, reference: torch.nn.Module) -> None
             raise ValueError(f"the reference's {name} still requires a gradient; use model.reference_of(policy)")
 
 
+def _sft_loss(model: torch.nn.Module, examples: Sequence[Mapping], pad_id: int, here: Processes) -> torch.Tensor:
+    """Mean negative log-probability of the completion tokens of a batch, nats per token."""
+    batch = _where(model, pad_rows(examples, pad_id))
+    mine = here.rows_of(batch)
+    logits = model(input_ids=mine["input_ids"], attention_mask=mine["attention_mask"], use_cache=False).logits
+    logps = get_probs(logits, mine["input_ids"], mine["label_mask"])
+    return -here.total(logps.sum()) / batch["label_mask"].sum()
+
+
+class _Demonstrations:
+    """Texts that a KTO run goes on learning by heart, in batches of their own."""
+
+    def __init__(self, model: torch.nn.Module, rows: Sequence[Mapping], tokenizer, batch_size: int, seed: int):
+        self.model, self.pad_id = model, tokenizer.pad_token_id
+        self.examples = _tokenized(rows, tokenizer, label=True)
+        self.batches = Batches(len(rows), batch_size, seed)
+
+    def loss(self, here: Processes) -> torch.Tensor:
+        return _sft_loss(self.model, [self.examples[i] for i in self.batches.draw()], self.pad_id, here)
+
+
 def train_sft(
     model: torch.nn.Module,
     rows: Sequence[Mapping],
@@ -325,11 +349,7 @@ def train_sft(
     here = Processes.of_launcher()
 
     def loss_and_metrics(numbers: list[int]) -> tuple[torch.Tensor, dict[str, float]]:
-        batch = _where(model, pad_rows([examples[i] for i in numbers], tokenizer.pad_token_id))
-        mine = here.rows_of(batch)
-        logits = model(input_ids=mine["input_ids"], attention_mask=mine["attention_mask"], use_cache=False).logits
-        logps = get_probs(logits, mine["input_ids"], mine["label_mask"])
-        return -here.total(logps.sum()) / batch["label_mask"].sum(), {}
+        return _sft_loss(model, [examples[i] for i in numbers], tokenizer.pad_token_id, here), {}
 
     settings = {
         "method": "sft", "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
@@ -357,6 +377,10 @@ def train_kto(
     checkpoint_every: int = 50,
     log_every: int = 0,
     precompute_reference: bool = False,
+    estimate_z0: Callable[[Mapping[str, torch.Tensor]], torch.Tensor] | None = None,
+    sft_rows: Sequence[Mapping] | None = None,
+    sft_weight: float = 0.0,
+    on_step: Callable[[int, torch.nn.Module], None] | None = None,
 ) -> tuple[torch.nn.Module, History]:
     """KTO: raise what got thumbs up, lower what got thumbs down, both measured from the reference point.
 
@@ -374,9 +398,15 @@ def train_kto(
         precompute_reference: score each row under the reference once, beforehand (`ReferenceLogps`), instead of anew
             at each step: faster, and the losses are the same up to rounding. Without it the log-ratios of step 1 are
             exactly 0.
+        estimate_z0: another reference point, for lesson 09: called at each step, without gradients, with a dict of
+            policy_logps, reference_logps (B,) and policy_kl_logps, reference_kl_logps (B,), nats; returns a scalar in
+            nats. Default: `losses.reference_point` of the two kl entries.
+        sft_rows, sft_weight: demonstrations (`prompt`, `completion`) whose mean loss per completion token is added
+            with this weight, `batch_size` of them a step: a rope to the texts that are known to be good. Lesson 08.
+        on_step: called with (number of steps done, policy) after each step, to look at the policy on the way.
 
     Returns:
-        (policy, history). A history row has step, loss, kl (z0, nats), reward_desirable and
+        (policy, history). A history row has step, loss (the added term included), kl (z0, nats), reward_desirable and
         reward_undesirable (beta * r, NaN where the batch has no such row), margin (their difference),
         saturated (share of rows whose gradient factor is under a tenth of its maximum), grad_norm (before
         clipping), learning_rate.
@@ -388,9 +418,12 @@ def train_kto(
     check_reference(policy, reference)
     if batch_size < 2:
         raise ValueError(f"batch_size is {batch_size}; KTO needs at least 2 rows for a mismatched completion")
+    if (sft_rows is None) != (sft_weight == 0.0) or sft_weight < 0.0:
+        raise ValueError(f"sft_weight is {sft_weight}; it must be positive with sft_rows, and 0 without them")
     examples = _tokenized(rows, tokenizer)
     collate = KTOPaddingCollator(tokenizer)
     here = Processes.of_launcher()
+    demonstrations = _Demonstrations(policy, sft_rows, tokenizer, batch_size, seed) if sft_rows is not None else None
     reference_logps_of = functools.partial(sequence_logps, reference)
     if precompute_reference:
         plan = Batches(len(rows), batch_size, seed)  # the run's own batches, known from its seed
@@ -406,18 +439,34 @@ def train_kto(
         with torch.no_grad():
             reference_logps = gathered(reference_logps_of(mine))
             kl_logps = sequence_logps(policy, mine, "kl_"), reference_logps_of(mine, "kl_")
-            z0 = reference_point(*map(gathered, kl_logps))
+            if estimate_z0 is None:
+                z0 = reference_point(*map(gathered, kl_logps))
+            else:
+                policy_kl_logps, reference_kl_logps = map(gathered, kl_logps)
+                z0 = estimate_z0(
+                    {
+                        "policy_logps": policy_logps.detach(), "reference_logps": reference_logps,
+                        "policy_kl_logps": policy_kl_logps, "reference_kl_logps": reference_kl_logps,
+                    }
+                )  # fmt: skip
         losses = kto_loss(policy_logps, reference_logps, batch["label"], z0, beta, desirable_weight, undesirable_weight)
-        return losses.mean(), kto_metrics(policy_logps.detach() - reference_logps, batch["label"], z0, beta)
+        loss = losses.mean()
+        if demonstrations is not None:
+            loss = loss + sft_weight * demonstrations.loss(here)
+        return loss, kto_metrics(policy_logps.detach() - reference_logps, batch["label"], z0, beta)
 
     settings = {
         "method": "kto", "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
         "beta": beta,
         "desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight,
         "schedule": _schedule(schedule), "max_grad_norm": max_grad_norm, "seed": seed,
-        "precompute_reference": precompute_reference,
+        "precompute_reference": precompute_reference, "sft_weight": sft_weight,
     }  # fmt: skip
-    return _train(policy, reference, rows, loss_and_metrics, settings, checkpoint, checkpoint_every, log_every, "KTO")
+    if checkpoint is not None and (estimate_z0 is not None or demonstrations is not None):
+        raise ValueError("a checkpoint does not hold the state of estimate_z0 or sft_rows; train those runs in one go")
+    return _train(
+        policy, reference, rows, loss_and_metrics, settings, checkpoint, checkpoint_every, log_every, "KTO", on_step
+    )
 
 
 def kto_metrics(logratio: torch.Tensor, label: torch.Tensor, z0: torch.Tensor, beta: float) -> dict[str, float]:
@@ -454,6 +503,7 @@ def train_dpo(
     checkpoint_every: int = 50,
     log_every: int = 0,
     precompute_reference: bool = False,
+    on_step: Callable[[int, torch.nn.Module], None] | None = None,
 ) -> tuple[torch.nn.Module, History]:
     """DPO: widen the gap between the log-ratios of the chosen and the rejected reply of each pair.
 
@@ -516,7 +566,9 @@ def train_dpo(
         "schedule": _schedule(schedule), "max_grad_norm": max_grad_norm, "seed": seed,
         "precompute_reference": precompute_reference,
     }  # fmt: skip
-    return _train(policy, reference, pairs, loss_and_metrics, settings, checkpoint, checkpoint_every, log_every, "DPO")
+    return _train(
+        policy, reference, pairs, loss_and_metrics, settings, checkpoint, checkpoint_every, log_every, "DPO", on_step
+    )
 
 
 def _schedule(name: str) -> str:
