@@ -239,7 +239,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "full size": Experiment(
         "Spot checks at full size",
-        "Do the conclusions hold for the course's own model, four times as large?",
+        "Do the conclusions hold for the course's own model, about three times as large?",
         "The sign of KTO minus DPO on new wordings is the same as for the small model, in each of the four cases.",
         {
             "clean pairs": {"small": False, "paired": True},
