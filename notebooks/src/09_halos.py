@@ -486,6 +486,7 @@ def mean_dpo_loss(logps, reference_logps, share, beta):
     return share * majority + (1 - share) * minority
 
 
+# %%
 def train_tables(mean_loss, tables, share, beta, steps):
     """Gradient descent on the logits of many tables from pi_ref; returns log pi after each step."""
     reference_logps = tables.log()
