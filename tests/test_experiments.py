@@ -1,113 +1,280 @@
-"""The comparison of lesson 08: what each condition does to the feedback, and what the results file holds."""
+"""The protocol of the experiments: what a setting does to the thumbs, what a run measures, what is refused."""
 
-import json
+import math
 import random
-from concurrent.futures import ThreadPoolExecutor
+import statistics
 
 import pytest
+import torch
 
 from kto_utils import experiments
 from kto_utils.data import pair_up
+from kto_utils.evaluate import exact_kl, rates, thumbs_up_rate
+from kto_utils.experiments import EXPERIMENTS, Setting, feedback, setting_of
+from kto_utils.model import load_reference_model, reference_of
+from kto_utils.world import UNTOUCHED, judge, trained_questions
 
 
 @pytest.fixture(scope="module")
 def rows():
-    return experiments.feedback("as collected", seed=0)
+    return feedback(Setting(), seed=0)
 
 
-def labels(rows):
-    return [row["label"] for row in rows]
+def counts(rows):
+    up = sum(row["label"] for row in rows)
+    return up, len(rows) - up
 
 
-def test_the_same_seed_gives_the_same_feedback_and_another_seed_another(rows):
-    assert experiments.feedback("as collected", seed=0) == rows
-    assert experiments.feedback("as collected", seed=1) != rows
+def texts(rows):
+    return [(row["prompt"], row["completion"]) for row in rows]
 
 
-def test_unpaired_keeps_both_kinds_on_a_quarter_of_the_questions_only(rows):
-    kept = experiments.unpaired(rows, random.Random(3))
-    kinds = {}
-    for row in kept:
-        kinds.setdefault(row["prompt"], set()).add(row["label"])
-    assert len(kinds) == 24
-    assert sum(len(found) == 2 for found in kinds.values()) == 6
-    assert sum(found == {True} for found in kinds.values()) == 9
-    assert sum(found == {False} for found in kinds.values()) == 9
-    pairs, _ = pair_up(kept, seed=0)
-    assert {pair["prompt"] for pair in pairs} == {prompt for prompt, found in kinds.items() if len(found) == 2}
+def kinds(rows):
+    found = {}
+    for row in rows:
+        found.setdefault(row["prompt"], set()).add(row["label"])
+    return found
 
 
-def test_imbalanced_keeps_one_thumbs_up_in_ten_and_every_thumbs_down(rows):
-    kept = experiments.imbalanced(rows, random.Random(3))
-    assert sum(labels(kept)) == round(sum(labels(rows)) / 10)
-    assert labels(kept).count(False) == labels(rows).count(False)
+# --- the protocol ---------------------------------------------------------------------------------------------------
 
 
-def test_noisy_flips_about_a_fifth_and_changes_nothing_else(rows):
-    flipped = experiments.noisy(rows, random.Random(3))
-    assert [row["completion"] for row in flipped] == [row["completion"] for row in rows]
-    share = sum(a != b for a, b in zip(labels(rows), labels(flipped), strict=True)) / len(rows)
-    assert share == pytest.approx(0.2, abs=0.05)  # four standard errors of 1,200 coins
+def test_every_experiment_has_a_question_a_hypothesis_and_at_least_five_seeds():
+    for chosen in EXPERIMENTS.values():
+        assert chosen.question.endswith(("?", "."))
+        assert len(chosen.hypothesis) > 40
+        assert len(chosen.seeds) >= 5
+        assert experiments.VALIDATION_SEED not in chosen.seeds
+
+
+def test_settings_come_from_a_search_or_from_the_conditions():
+    for name, chosen in EXPERIMENTS.items():
+        if chosen.search is not None:
+            assert chosen.search in chosen.conditions
+        elif chosen.settings_of is None:
+            for condition in chosen.conditions:
+                setting = setting_of(name, condition, "kto")
+                assert setting.learning_rate is not None
+                assert setting.beta is not None
+        else:
+            assert all(EXPERIMENTS[source].search for source in chosen.settings_of.values())
+
+
+def test_the_two_groups_of_questions_that_are_held_out_get_no_thumbs(rows):
+    prompts = {row["prompt"] for row in rows}
+    assert prompts == {question.prompt for question in trained_questions()}
+    assert not any(thing in prompt for thing in UNTOUCHED for prompt in prompts)
 
 
 @pytest.mark.parametrize(
-    ("condition", "method", "message"), [("clean", "kto", "condition is 'clean'"), ("noisy", "ppo", "method is 'ppo'")]
+    ("names", "message"),
+    [
+        (("nois", "0%", "kto"), "did you mean 'noise'"),
+        (("noise", "17%", "kto"), "condition is '17%'; experiment 'noise' has 0%, 10%"),
+        (("noise", "0%", "ppo"), "method is 'ppo'; experiment 'noise' has kto, dpo"),
+    ],
 )
-def test_unknown_names_are_refused(condition, method, message):
+def test_unknown_names_are_refused(names, message):
     with pytest.raises(ValueError, match=message):
-        experiments.run_cell(condition, method, 0, 1e-4, 0.1)
+        experiments.run_cell(*names, 0, 1e-4, 0.1)
 
 
-def test_both_methods_search_the_same_number_of_settings():
-    assert len(experiments.GRID["kto"]) == len(experiments.GRID["dpo"])
+# --- feedback -------------------------------------------------------------------------------------------------------
 
 
-def test_the_best_settings_are_those_with_the_highest_trained_rate():
-    search = [
-        {"method": m, "learning_rate": rate, "beta": 0.1, "trained thumbs_up": up, "new wording thumbs_up": 1 - up}
-        for m in ("kto", "dpo")
-        for rate, up in ((1e-3, 0.2), (1e-4, 0.9), (1e-5, 0.5))
-    ]
-    assert experiments.best_settings(search) == {"kto": (1e-4, 0.1), "dpo": (1e-4, 0.1)}
+def test_the_same_seed_gives_the_same_feedback_and_another_seed_another(rows):
+    assert feedback(Setting(), seed=0) == rows
+    assert feedback(Setting(), seed=1) != rows
 
 
-def test_the_results_file_holds_the_whole_search_and_the_whole_table():
-    results = experiments.load_results()
-    found = {(c["condition"], c["method"], c["seed"], c["learning_rate"], c["beta"]) for c in results["search"]}
-    assert found == {
-        ("as collected", m, experiments.VALIDATION_SEED, rate, beta)
-        for m, grid in experiments.GRID.items()
-        for rate, beta in grid
-    }
-    chosen = experiments.best_settings(results["search"])
-    found = [(c["condition"], c["method"], c["seed"], c["learning_rate"], c["beta"]) for c in results["cells"]]
-    assert found == [(c, m, s, *chosen[m]) for c in experiments.CONDITIONS for m in chosen for s in experiments.SEEDS]
+def test_giving_the_rows_away_leaves_the_stored_ones_alone(rows):
+    feedback(Setting(), seed=0)[0]["label"] = "spoilt"
+    assert feedback(Setting(), seed=0) == rows
 
 
-def test_finished_runs_are_not_run_again_and_the_table_keeps_its_order(tmp_path, monkeypatch):
-    fields = ("condition", "method", "seed", "learning_rate", "beta")
-    jobs = [("noisy", "kto", seed, 1e-4, 0.1) for seed in range(3)]
-    results = {"version": "1", "search": [], "cells": [dict(zip(fields, jobs[1], strict=True))]}
-    asked = []
-
-    def fake_cell(*job):
-        asked.append(job)
-        return dict(zip(fields, job, strict=True))
-
-    monkeypatch.setattr(experiments, "run_cell", fake_cell)
-    monkeypatch.setattr(experiments, "ProcessPoolExecutor", lambda *arguments: ThreadPoolExecutor(1))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    cells = experiments._run_missing(jobs, results, "cells", tmp_path / "results.json")
-    assert asked == [jobs[0], jobs[2]]
-    assert [cell["seed"] for cell in cells] == [0, 1, 2]
-    assert json.loads((tmp_path / "results.json").read_text())["cells"] == cells
+def test_all_methods_of_an_experiment_get_the_same_rows():
+    for name, chosen in EXPERIMENTS.items():
+        if name in ("clean pairs", "noise", "contradiction", "fewer thumbs-up"):
+            condition = list(chosen.conditions)[-1]
+            given = [feedback(setting_of(name, condition, method), seed=2) for method in chosen.methods]
+            assert all(rows == given[0] for rows in given)
 
 
-def test_a_missing_results_file_says_how_to_compute_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"python course\.py experiments"):
-        experiments.load_results(tmp_path / "none.json")
+def test_clean_pairs_leave_no_thumb_without_a_partner():
+    rows = feedback(Setting(paired=True), seed=3)
+    pairs, left = pair_up(rows, seed=3)
+    assert left == []
+    assert 2 * len(pairs) == len(rows) > 400
+    up, down = counts(rows)
+    assert up == down
 
 
-def test_the_results_are_plain_json_with_the_command_that_makes_them():
-    results = json.loads(experiments.RESULTS_FILE.read_text(encoding="utf-8"))
-    assert results["command"] == "python course.py experiments"
+@pytest.mark.parametrize(("share", "whole"), [(0.5, 12), (0.25, 6)])
+def test_that_share_of_the_questions_keeps_both_kinds(share, whole):
+    found = kinds(feedback(Setting(both_kinds=share), seed=3))
+    assert len(found) == 24
+    assert sum(len(kind) == 2 for kind in found.values()) == whole
+    assert sum(kind == {True} for kind in found.values()) == (24 - whole) // 2
+    assert sum(kind == {False} for kind in found.values()) == (24 - whole) // 2
+
+
+def test_thinning_takes_one_kind_only(rows):
+    up, down = counts(rows)
+    assert counts(feedback(Setting(keep_up=0.1), seed=0)) == (round(up / 10), down)
+    assert counts(feedback(Setting(keep_down=0.02), seed=0)) == (up, round(down / 50))
+    assert set(texts(feedback(Setting(keep_up=0.1), seed=0))) <= set(texts(rows))
+
+
+def test_at_least_one_thumb_of_a_kind_is_left():
+    rows = [{"prompt": "", "completion": str(i), "label": i < 3} for i in range(9)]
+    assert counts(experiments._thinned(rows, True, 0.01, random.Random(0))) == (1, 6)
+
+
+def test_flips_hit_about_their_share_and_change_no_reply(rows):
+    flipped = feedback(Setting(flip=0.2), seed=0)
+    assert texts(flipped) == texts(rows)
+    changed = statistics.mean(a["label"] != b["label"] for a, b in zip(rows, flipped, strict=True))
+    assert changed == pytest.approx(0.2, abs=0.05)  # four standard errors of 1,200 coins
+
+
+def test_the_majority_s_taste_decides_its_share_of_the_thumbs(rows):
+    by_prompt = {question.prompt: question for question in trained_questions()}
+    mixed = feedback(Setting(majority=0.7), seed=0)
+    assert texts(mixed) == texts(rows)
+    likes = {"polite and right": [], "rude and right": []}
+    for row in mixed:
+        for taste, thumbs in likes.items():
+            if judge(by_prompt[row["prompt"]], row["completion"], taste=taste):
+                thumbs.append(row["label"])
+    assert statistics.mean(likes["polite and right"]) == pytest.approx(0.7, abs=0.11)  # four standard errors
+    assert statistics.mean(likes["rude and right"]) == pytest.approx(0.3, abs=0.11)
+
+
+def test_only_one_kind_is_only_one_kind(rows):
+    up, down = counts(rows)
+    assert counts(feedback(Setting(only="up"), seed=0)) == (up, 0)
+    assert counts(feedback(Setting(only="down"), seed=0)) == (0, down)
+
+
+def test_short_and_long_ups_part_the_thumbs_up_at_the_median(rows):
+    short, long = (feedback(Setting(liked_length=which), seed=0) for which in ("short", "long"))
+
+    def lengths(given):
+        return [len(row["completion"].strip()) for row in given if row["label"]]
+
+    assert max(lengths(short)) < min(lengths(long))
+    assert sorted(lengths(short) + lengths(long)) == sorted(lengths(rows))
+    assert counts(short)[1] == counts(long)[1] == counts(rows)[1]
+
+
+# --- scores ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_measures_of_the_reference_are_those_of_evaluate():
+    reference = load_reference_model(small=True)
+    scores = experiments.reference_scores()
+    assert scores["trained thumbs_up"] == pytest.approx(thumbs_up_rate(reference), abs=1e-12)
+    assert scores["trained kl"] == 0.0
+    assert scores["trained excess_kl"] == pytest.approx(0.0, abs=1e-9)
+    assert scores["trained unknown"] == pytest.approx(1.0 - rates(reference)["listed"], abs=1e-12)
+
+
+def test_the_measures_of_a_policy_are_those_of_evaluate():
+    reference, policy = load_reference_model(small=True), load_reference_model(small=True)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.mul_(1.02)
+    logps = [experiments._logps(model, "trained") for model in (policy, reference)]
+    found = experiments._measures(*logps, "trained")
+    assert found["kl"] == pytest.approx(exact_kl(policy, reference), abs=1e-12)
+    assert found["kl"] > found["excess_kl"] >= 0
+    assert found["polite"] == pytest.approx(rates(policy)["polite"], abs=1e-12)
+
+
+def test_an_exact_optimum_has_no_excess():
+    logps = experiments._reference_logps(True, None, "trained")
+    up = torch.tensor([[reply.thumbs_up for reply in experiments.replies(q)] for q in trained_questions()])
+    p = (logps.exp() * up).sum(-1, keepdim=True)
+    for tilt in (-1.5, 2.0):
+        best = logps + tilt * up - torch.log(1 - p + p * math.exp(tilt))
+        found = experiments._measures(best, logps, "trained")
+        assert found["kl"] > 0.01
+        assert found["excess_kl"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_mean_length_survives_a_model_that_left_the_list():
+    logps = experiments._reference_logps(True, None, "trained")
+    found = experiments._measures(logps - 2000.0, logps, "trained")  # e^-2000 is 0 in float64
+    assert found["length"] == pytest.approx(experiments._measures(logps, logps, "trained")["length"], abs=1e-9)
+
+
+# --- reference points -----------------------------------------------------------------------------------------------
+
+LOGPS = {
+    "policy_logps": torch.tensor([-1.0, -2.0]), "reference_logps": torch.tensor([-3.0, -1.0]),
+    "policy_kl_logps": torch.tensor([-4.0, -2.0]), "reference_kl_logps": torch.tensor([-1.0, -3.0]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("mismatched", 0.0), ("matched", 0.5), ("unclamped", -1.0), ("zero", 0.0), ("exact", 1.25)],
+)
+def test_each_reference_point_is_what_its_name_says(name, expected):
+    assert float(experiments.ReferencePoint(name, lambda: 1.25)(LOGPS)) == expected
+
+
+def test_the_moving_average_remembers_and_is_clamped_when_used():
+    point = experiments.ReferencePoint("moving average", lambda: 0.0)
+    assert float(point(LOGPS)) == 0.0
+    assert point.average == pytest.approx(-0.1)
+    up = LOGPS | {"policy_kl_logps": torch.tensor([4.0, 4.0]), "reference_kl_logps": torch.zeros(2)}
+    assert float(point(up)) == pytest.approx(0.9 * -0.1 + 0.1 * 4.0)
+
+
+def test_a_watched_reference_point_uses_its_own_and_notes_all():
+    point = experiments.WatchedReferencePoint(
+        "unclamped", lambda: 1.25, lambda: {"mismatched": [0.0, 1.0], "unclamped": [-2.0, 0.0]}
+    )
+    used = [float(point(LOGPS)) for _ in range(11)]
+    assert used == [-1.0] * 11
+    assert [note["step"] for note in point.notes] == [0, 10]
+    assert point.notes[0]["exact"] == 1.25
+    assert point.notes[0]["unclamped"] == [-1.0, pytest.approx(math.sqrt(2))]
+    assert point.notes[1]["moving average"] == 0.0
+    assert point.trailing.average == pytest.approx(-(1 - 0.9**11))
+
+
+def test_the_probe_of_an_unmoved_policy_says_zero_and_of_a_moved_one_does_not(rows):
+    policy = load_reference_model(small=True)
+    probe = experiments._probe(policy, reference_of(policy), rows[:64], seed=0)
+    assert all(values == [0.0] * experiments.N_PROBES for values in probe().values())
+    with torch.no_grad():
+        policy.lm_head.weight.mul_(1.05)
+    moved = probe()
+    assert len(set(moved["unclamped"])) > 1
+    assert moved["mismatched"] == [max(0.0, value) for value in moved["unclamped"]]
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_method_that_finds_no_pair_leaves_the_model_as_it_was(monkeypatch):
+    monkeypatch.setitem(
+        EXPERIMENTS, "clean pairs", experiments.Experiment("", "", "", {"clean": {"only": "down"}}, search="clean")
+    )
+    cell = experiments.run_cell("clean pairs", "clean", "dpo", 0, 1e-3, 0.1)
+    assert cell["used"] == 0
+    assert cell["trained kl"] == 0.0
+
+
+def test_a_run_says_what_it_could_use_and_scores_the_way(monkeypatch):
+    short = experiments.Experiment("", "", "", {"path": {"steps": 3, "track": (1, 3)}}, search="path")
+    monkeypatch.setitem(EXPERIMENTS, "frontier", short)
+    kto, dpo = (experiments.run_cell("frontier", "path", method, 0, 1e-3, 0.1) for method in ("kto", "dpo"))
+    assert kto["used"] == kto["rows"] == dpo["rows"]
+    assert dpo["used"] < dpo["rows"]
+    for cell in (kto, dpo):
+        assert [point["step"] for point in cell["path"]] == [1, 3]
+        assert cell["path"][-1]["thumbs_up"] == cell["trained thumbs_up"]
+        assert cell["path"][0]["thumbs_up"] != cell["path"][1]["thumbs_up"]

@@ -635,3 +635,69 @@ def test_weights_from_the_counts_give_both_sides_the_same_total():
     n_up = sum(row["label"] for row in ROWS)
     up, down = balanced_weights(n_up, len(ROWS) - n_up)
     assert up * n_up == pytest.approx(down * (len(ROWS) - n_up))
+
+
+# --- another reference point, an SFT term, a look on the way ----------------------------------------------------------
+
+
+def test_another_estimate_of_z0_takes_the_place_of_the_mismatched_one():
+    seen = []
+
+    def estimate(logps):
+        seen.append(logps)
+        return torch.tensor(1.5)
+
+    _, _, history = run("kto", estimate_z0=estimate)
+    assert [row["kl"] for row in history] == [1.5] * 6
+    assert set(seen[0]) == {"policy_logps", "reference_logps", "policy_kl_logps", "reference_kl_logps"}
+    assert all(tensor.shape == (4,) and not tensor.requires_grad for tensor in seen[0].values())
+    sign_of_u = torch.sigmoid(torch.tensor(-0.15, dtype=torch.float64))  # r = 0 at step 1, beta 0.1
+    labels = [ROWS[i]["label"] for i in train.Batches(len(ROWS), 4, 0).draw()]
+    expected = sum(float(1 - sign_of_u if up else sign_of_u) for up in labels) / 4
+    assert history[0]["loss"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_package_s_own_estimate_given_by_hand_changes_nothing():
+    def by_hand(logps):
+        return (logps["policy_kl_logps"] - logps["reference_kl_logps"]).mean().clamp(min=0)
+
+    policy, _, history = run("kto")
+    other, _, again = run("kto", estimate_z0=by_hand)
+    assert same_history(history, again)
+    assert same_bits(bits(policy), bits(other))
+
+
+def test_an_sft_term_adds_its_weight_times_the_mean_loss_a_token():
+    demonstrations = world.sft_rows(1, seed=5)[:8]
+    _, _, plain = run("kto", steps=1)
+    _, _, with_term = run("kto", steps=1, sft_rows=demonstrations, sft_weight=0.3)
+    batch = [demonstrations[i] for i in train.Batches(8, 4, 0).draw()]
+    examples = [tokenize_feedback(row | {"label": True}, TOKENIZER) for row in batch]
+    n_tokens = sum(sum(example["label_mask"]) for example in examples)
+    texts = [row["prompt"] for row in batch], [row["completion"] for row in batch]
+    nll = -float(completion_logps(small_model(), *texts, TOKENIZER).sum()) / n_tokens
+    assert with_term[0]["loss"] - plain[0]["loss"] == pytest.approx(0.3 * nll, abs=1e-10)
+
+
+@pytest.mark.parametrize("options", [{"sft_weight": 0.3}, {"sft_rows": ROWS}, {"sft_rows": ROWS, "sft_weight": -1.0}])
+def test_an_sft_term_needs_rows_and_a_positive_weight(options):
+    with pytest.raises(ValueError, match="sft_weight is"):
+        run("kto", **options)
+
+
+def test_a_checkpoint_refuses_what_it_cannot_hold(tmp_path):
+    for options in ({"estimate_z0": lambda logps: 0.0}, {"sft_rows": ROWS, "sft_weight": 0.1}):
+        with pytest.raises(ValueError, match="a checkpoint does not hold"):
+            run("kto", checkpoint=tmp_path / "run.pt", **options)
+
+
+@pytest.mark.parametrize("method", ["kto", "dpo"])
+def test_the_look_on_the_way_sees_the_policy_after_each_step_and_changes_nothing(method):
+    seen = []
+    policy, _, history = run(method, on_step=lambda step, model: seen.append((step, bits(model))))
+    plain, _, again = run(method)
+    assert [step for step, _ in seen] == [1, 2, 3, 4, 5, 6]
+    assert same_bits(seen[-1][1], bits(policy))
+    assert not same_bits(seen[0][1], seen[1][1])
+    assert same_bits(bits(policy), bits(plain))
+    assert same_history(history, again)
