@@ -28,6 +28,7 @@ def versus(condition: str, one: str, other: str, measure: str = UP) -> list[Term
 # Each hypothesis says that a sum of measures is above zero.
 CONTRASTS: dict[str, list[Term]] = {
     "clean pairs": versus("clean", "dpo", "kto"),
+    "more steps": versus("clean", "dpo", "kto"),
     "unpaired thumbs": versus("quarter", "kto", "dpo") + versus("all", "dpo", "kto"),
     "fewer thumbs-up": versus("10%", "kto", "dpo"),
     "fewer thumbs-down": versus("10%", "kto", "dpo"),

@@ -13,6 +13,7 @@ STORED = results.load_results()
 # Cheap to compute again, and together every branch of a run: the two methods and each kind of change to the thumbs.
 RECOMPUTED = {
     "clean pairs": ("clean", "dpo"),
+    "more steps": ("clean", "dpo"),
     "unpaired thumbs": ("quarter", "kto"),
     "fewer thumbs-up": ("2%", "kto weights 1"),
     "fewer thumbs-down": ("5%", "dpo"),
