@@ -7,7 +7,7 @@
     python course.py doctor       check this machine, with a remedy for each problem
     python course.py build        build the lessons from notebooks/src (arguments go to notebooks/build.py)
     python course.py assets       make the tokenizer and the reference model again
-    python course.py experiments  compute the results of lesson 08 again
+    python course.py experiments  compute the results of lessons 07 to 09 again (or of the experiments named)
     python course.py museum       compute the results of lesson 10 again
     python course.py scaling      compute the results of lesson 12 again
     python course.py bench        measure a KTO step here, ours against the plain one and TRL's

@@ -1,6 +1,7 @@
 """How figures look and how they are published. Used by every lesson; NumPy and matplotlib only."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -56,6 +57,42 @@ def save_figure(fig, name: str, alt: str) -> Path:
 def label_line(ax, x: float, y: float, text: str, color=None, **options) -> None:
     """Writes a direct label at data coordinates, in the line's colour: easier to read than a legend."""
     ax.annotate(text, (x, y), color=color, xytext=(4, 0), textcoords="offset points", va="center", **options)
+
+
+# How a method looks in every figure: colour, line, marker; told apart without colour too.
+METHOD_STYLES = {
+    "kto": (UP, "-", "o"),
+    "kto weights 1": ("#56B4E9", ":", "^"),
+    "dpo": (DOWN, "--", "s"),
+}
+
+
+def draw_intervals(ax, labels: Sequence[str], series: Mapping[str, Sequence], before: float | None = None) -> None:
+    """Means with their intervals over conditions, a line for each method, its name at the right end.
+
+    Args:
+        ax: matplotlib axes.
+        labels: names of the conditions, left to right.
+        series: method (a key of `METHOD_STYLES`) -> one object with `mean`, `low`, `high` for each condition.
+        before: level of the model before training, drawn as a dotted line.
+    """
+    for number, (method, points) in enumerate(series.items()):
+        colour, line, marker = METHOD_STYLES[method]
+        x = [i + 0.06 * (number - (len(series) - 1) / 2) for i in range(len(labels))]  # intervals side by side
+        mean = [point.mean for point in points]
+        spread = [[p.mean - p.low for p in points], [p.high - p.mean for p in points]]
+        ax.errorbar(x, mean, yerr=spread, color=colour, linestyle=line, marker=marker, markersize=6, capsize=3)
+    ax.set_xticks(range(len(labels)), labels)
+    ax.set_xlim(-0.3, len(labels) - 0.7 + 0.28 * (len(labels) + 1))
+    if before is not None:
+        ax.axhline(before, color=NEUTRAL, linestyle=":", linewidth=1.2)
+        ax.annotate("before", (ax.get_xlim()[1], before), color=NEUTRAL, ha="right", va="bottom", fontsize=9)
+    ends = sorted((points[-1].mean, method) for method, points in series.items())
+    low, high = ax.get_ylim()
+    place = -float("inf")
+    for height, method in ends:  # from below: no label on top of another
+        place = max(height, place + 0.07 * (high - low))
+        ax.text(len(labels) - 1 + 0.16, place, method, color=METHOD_STYLES[method][0], va="center")
 
 
 def _thumb(ax, x: float, y: float, up: bool) -> None:

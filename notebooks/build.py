@@ -6,8 +6,8 @@
     python notebooks/build.py --check     builds nothing, names what is out of date, exit status 1 if any
 
 In a source, {{seconds}} stands for the lesson's measured running time and {{minutes}} for its reading time.
-Besides the notebooks the build writes notebooks/timings.json, the course map in README.md and the gallery
-figures/README.md.
+Besides the notebooks the build writes notebooks/timings.json, the course map and the findings in README.md and the
+gallery figures/README.md.
 """
 
 import argparse
@@ -32,6 +32,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ
 WORDS_A_MINUTE = 130  # a technical text, read with attention
 SECONDS_A_CODE_LINE = 5
 MAP_START, MAP_END = "<!-- course map: written by notebooks/build.py -->", "<!-- end of course map -->"
+FINDINGS_START, FINDINGS_END = "<!-- findings: written by notebooks/build.py -->", "<!-- end of findings -->"
 
 
 def source_paths() -> list[Path]:
@@ -154,9 +155,18 @@ def course_map(timings: dict[str, int]) -> str:
     return "\n".join(rows)
 
 
-def with_course_map(readme: str, timings: dict[str, int]) -> str:
-    head, rest = readme.split(MAP_START)
-    return f"{head}{MAP_START}\n{course_map(timings)}\n{MAP_END}{rest.split(MAP_END)[1]}"
+def between(page: str, start: str, end: str, text: str) -> str:
+    """The page with this text between two of its markers."""
+    head, rest = page.split(start)
+    return f"{head}{start}\n{text}\n{end}{rest.split(end)[1]}"
+
+
+def with_written_parts(readme: str, timings: dict[str, int]) -> str:
+    """The README with its course map and its findings as sources and results have them now."""
+    from kto_utils import findings, results
+
+    readme = between(readme, MAP_START, MAP_END, course_map(timings))
+    return between(readme, FINDINGS_START, FINDINGS_END, findings.page(results.load_results()))
 
 
 def gallery() -> str:
@@ -170,7 +180,7 @@ def gallery() -> str:
 
 def write_pages(timings: dict[str, int]) -> None:
     readme = ROOT / "README.md"
-    readme.write_text(with_course_map(readme.read_text(encoding="utf-8"), timings), encoding="utf-8")
+    readme.write_text(with_written_parts(readme.read_text(encoding="utf-8"), timings), encoding="utf-8")
     (ROOT / "figures" / "README.md").write_text(gallery(), encoding="utf-8")
 
 
@@ -181,8 +191,8 @@ def out_of_date(timings: dict[str, int]) -> list[str]:
     built = {path.name for path in NOTEBOOKS.glob("*.ipynb")}
     stale += sorted(f"{name} (has no source)" for name in built - {notebook_path(source).name for source in sources})
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    if with_course_map(readme, timings) != readme:
-        stale.append("README.md (course map)")
+    if with_written_parts(readme, timings) != readme:
+        stale.append("README.md (course map or findings)")
     page = ROOT / "figures" / "README.md"
     if not page.exists() or page.read_text(encoding="utf-8") != gallery():
         stale.append("figures/README.md")
