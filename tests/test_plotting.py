@@ -3,6 +3,7 @@
 import ast
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import pytest
@@ -159,8 +160,39 @@ def test_kto_picture_keeps_every_word_inside_the_figure():
         assert box.x1 <= frame.x1, text.get_text()
 
 
+def intervals(*means):
+    return [SimpleNamespace(mean=mean, low=mean - 0.1, high=mean + 0.05) for mean in means]
+
+
+def test_intervals_are_drawn_where_they_are_and_methods_differ_without_colour():
+    _, ax = plt.subplots()
+    series = {"kto": intervals(0.5, 0.9), "kto weights 1": intervals(0.5, 0.1), "dpo": intervals(0.4, 0.2)}
+    plotting.draw_intervals(ax, ["all", "half"], series, before=0.22)
+    looks = set()
+    for container, (_, points) in zip(ax.containers, series.items(), strict=True):
+        line, _, (bars,) = container
+        assert line.get_ydata() == pytest.approx([point.mean for point in points])
+        ends = [segment[:, 1] for segment in bars.get_segments()]
+        assert [tuple(end) for end in ends] == [pytest.approx((p.low, p.high)) for p in points]
+        looks.add((line.get_linestyle(), line.get_marker()))
+    assert len(looks) == 3
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["all", "half"]
+    assert any(line.get_ydata()[0] == 0.22 for line in ax.lines if line.get_linestyle() == ":")
+
+
+def test_names_at_the_right_end_do_not_lie_on_top_of_each_other():
+    fig, ax = plt.subplots()
+    series = {"kto": intervals(0.5, 0.5), "kto weights 1": intervals(0.5, 0.5), "dpo": intervals(0.5, 0.51)}
+    ax.set_ylim(0, 1)
+    plotting.draw_intervals(ax, ["a", "b"], series)
+    fig.canvas.draw()
+    boxes = sorted((t.get_window_extent() for t in ax.texts if t.get_text() in series), key=lambda box: box.y0)
+    assert len(boxes) == 3
+    assert all(low.y1 <= high.y0 for low, high in itertools.pairwise(boxes))
+
+
 def test_plotting_imports_nothing_of_the_course_and_no_torch():
     tree = ast.parse(Path(plotting.__file__).read_text(encoding="utf-8"))
     names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
     names |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-    assert {name.split(".")[0] for name in names} == {"os", "pathlib", "matplotlib"}
+    assert {name.split(".")[0] for name in names} == {"os", "pathlib", "collections", "matplotlib"}
