@@ -68,12 +68,13 @@ METHOD_STYLES = {
 
 
 def draw_intervals(ax, labels: Sequence[str], series: Mapping[str, Sequence], before: float | None = None) -> None:
-    """Means with their intervals over conditions, a line for each method, its name at the right end.
+    """Means with their intervals over conditions, a line for each method, its name at the right end, a dot a seed.
 
     Args:
         ax: matplotlib axes.
         labels: names of the conditions, left to right.
-        series: method (a key of `METHOD_STYLES`) -> one object with `mean`, `low`, `high` for each condition.
+        series: method (a key of `METHOD_STYLES`) -> one object with `mean`, `low`, `high` and `values` (a number for each
+            seed) for each condition.
         before: level of the model before training, drawn as a dotted line.
     """
     for number, (method, points) in enumerate(series.items()):
@@ -82,6 +83,8 @@ def draw_intervals(ax, labels: Sequence[str], series: Mapping[str, Sequence], be
         mean = [point.mean for point in points]
         spread = [[p.mean - p.low for p in points], [p.high - p.mean for p in points]]
         ax.errorbar(x, mean, yerr=spread, color=colour, linestyle=line, marker=marker, markersize=6, capsize=3)
+        for at, point in zip(x, points, strict=True):  # a mean hides one seed that collapsed
+            ax.plot([at] * len(point.values), point.values, ".", color=colour, markersize=4, alpha=0.5)
     ax.set_xticks(range(len(labels)), labels)
     ax.set_xlim(-0.3, len(labels) - 0.7 + 0.28 * (len(labels) + 1))
     if before is not None:

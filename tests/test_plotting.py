@@ -161,7 +161,7 @@ def test_kto_picture_keeps_every_word_inside_the_figure():
 
 
 def intervals(*means):
-    return [SimpleNamespace(mean=mean, low=mean - 0.1, high=mean + 0.05) for mean in means]
+    return [SimpleNamespace(mean=m, low=m - 0.1, high=m + 0.05, values=(m - 0.2, m + 0.2)) for m in means]
 
 
 def test_intervals_are_drawn_where_they_are_and_methods_differ_without_colour():
@@ -176,6 +176,8 @@ def test_intervals_are_drawn_where_they_are_and_methods_differ_without_colour():
         assert [tuple(end) for end in ends] == [pytest.approx((p.low, p.high)) for p in points]
         looks.add((line.get_linestyle(), line.get_marker()))
     assert len(looks) == 3
+    dots = sorted(y for line in ax.lines if line.get_marker() == "." for y in line.get_ydata())
+    assert dots == pytest.approx(sorted(y for points in series.values() for point in points for y in point.values))
     assert [label.get_text() for label in ax.get_xticklabels()] == ["all", "half"]
     assert any(line.get_ydata()[0] == 0.22 for line in ax.lines if line.get_linestyle() == ":")
 
