@@ -73,8 +73,8 @@ def draw_intervals(ax, labels: Sequence[str], series: Mapping[str, Sequence], be
     Args:
         ax: matplotlib axes.
         labels: names of the conditions, left to right.
-        series: method (a key of `METHOD_STYLES`) -> one object with `mean`, `low`, `high` and `values` (a number for each
-            seed) for each condition.
+        series: method (a key of `METHOD_STYLES`) -> for each condition an object with `mean`, `low`, `high` and
+            `values` (a number for each seed).
         before: level of the model before training, drawn as a dotted line.
     """
     for number, (method, points) in enumerate(series.items()):
