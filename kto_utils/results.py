@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -20,7 +21,8 @@ from tqdm import tqdm
 
 from kto_utils.experiments import (
     EXPERIMENTS,
-    VALIDATION_SEED,
+    N_CONFIRMED,
+    VALIDATION_SEEDS,
     experiment,
     reference_scores,
     rounded,
@@ -71,28 +73,61 @@ def job_of(cell: Mapping) -> Job:
 
 
 def search_jobs(name: str) -> list[Job]:
-    """The runs from which each method's learning rate and beta are chosen."""
+    """The runs that try every setting of every method on the first validation draw."""
     chosen = experiment(name)
     if chosen.search is None:
         return []
-    return [(name, chosen.search, method, VALIDATION_SEED, *pair) for method in chosen.methods for pair in chosen.grid]
+    return [
+        (name, chosen.search, method, VALIDATION_SEEDS[0], *pair) for method in chosen.methods for pair in chosen.grid
+    ]
+
+
+def _tried(search: Iterable[Mapping], name: str, method: str) -> dict[tuple[float, float], list[float]]:
+    """Setting -> its thumbs-up rates on the trained questions, one for each draw it was tried on."""
+    rates: dict[tuple[float, float], list[float]] = {}
+    for cell in search:
+        if (cell["experiment"], cell["method"]) == (name, method):
+            rates.setdefault((cell["learning_rate"], cell["beta"]), []).append(cell["trained thumbs_up"])
+    if not rates:
+        raise ValueError(f"the search of experiment {name!r} holds no run of method {method!r}; `{COMMAND}` makes it")
+    return rates
+
+
+def confirming_jobs(name: str, search: Iterable[Mapping]) -> list[Job]:
+    """The best settings of the first draw on two more, one under the first condition and one under the last.
+
+    Raises:
+        ValueError: a method of the experiment has no run in the search.
+    """
+    chosen, jobs = experiment(name), []
+    if chosen.search is None or not chosen.confirmed:
+        return []
+    conditions = list(chosen.conditions)
+    for method in chosen.methods:
+        tried = _tried(search, name, method)
+        best = sorted(tried, key=lambda setting: -tried[setting][0])[:N_CONFIRMED]
+        for condition, seed in ((conditions[0], VALIDATION_SEEDS[1]), (conditions[-1], VALIDATION_SEEDS[2])):
+            jobs += [(name, condition, method, seed, *setting) for setting in best]
+    return jobs
 
 
 def best_settings(search: Iterable[Mapping], name: str) -> dict[str, tuple[float, float]]:
-    """The (learning_rate, beta) of each method with the highest thumbs-up rate on the trained questions.
+    """The (learning_rate, beta) of each method with the highest mean thumbs-up rate on the trained questions.
 
-    The held-out sets take no part in the choice. Where two settings tie, the first of the grid is taken.
+    The mean is over the draws; only settings that were tried on all of them count. The held-out sets take no part in
+    the choice. Where two settings tie, the first is taken.
 
     Raises:
         ValueError: a method of the experiment has no run in the search.
     """
     chosen = {}
     for method in experiment(name).methods:
-        cells = [cell for cell in search if (cell["experiment"], cell["method"]) == (name, method)]
-        if not cells:
-            raise ValueError(f"the search of experiment {name!r} holds no run of method {method!r}; {COMMAND} makes it")
-        best = max(cells, key=lambda cell: cell["trained thumbs_up"])
-        chosen[method] = (best["learning_rate"], best["beta"])
+        tried = _tried(search, name, method)
+        most = max(map(len, tried.values()))
+        chosen[method] = max(
+            (setting for setting in tried if len(tried[setting]) == most),
+            key=lambda setting: statistics.mean(tried[setting]),
+        )
     return chosen
 
 
@@ -167,6 +202,7 @@ def run_all(names: Sequence[str] = (), file: Path = RESULTS_FILE) -> dict:
         unfinished.write_text(json.dumps({"code_version": version}) + "\n", encoding="utf-8")
     search = [cell for cell in kept["search"] if cell["experiment"] not in wanted]
     search += _run([job for name in wanted for job in search_jobs(name)], done, unfinished, "search")
+    search += _run([job for name in wanted for job in confirming_jobs(name, search)], done, unfinished, "confirm")
     cells = [cell for cell in kept["cells"] if cell["experiment"] not in wanted]
     cells += _run([job for name in wanted for job in table_jobs(name, search)], done, unfinished, "table")
     place = {name: number for number, name in enumerate(EXPERIMENTS)}

@@ -32,7 +32,9 @@ RECOMPUTED = {
 
 def test_the_file_holds_every_run_of_the_protocol_once():
     assert [results.job_of(cell) for cell in STORED["search"]] == [
-        job for name in EXPERIMENTS for job in results.search_jobs(name)
+        job
+        for name in EXPERIMENTS
+        for job in results.search_jobs(name) + results.confirming_jobs(name, STORED["search"])
     ]
     assert [results.job_of(cell) for cell in STORED["cells"]] == [
         job for name in EXPERIMENTS for job in results.table_jobs(name, STORED["search"])
@@ -76,17 +78,33 @@ def test_a_changed_number_is_noticed(monkeypatch):
 # --- settings -------------------------------------------------------------------------------------------------------
 
 
-def test_the_best_settings_are_those_with_the_highest_trained_rate():
-    search = [
-        {"experiment": "noise", "method": m, "learning_rate": rate, "beta": 0.1, "trained thumbs_up": up,
+def tried(method, rate, *thumbs_up, name="noise"):
+    return [
+        {"experiment": name, "method": method, "learning_rate": rate, "beta": 0.1, "trained thumbs_up": up,
          "new wording thumbs_up": 1 - up}
-        for m in ("kto", "dpo")
-        for rate, up in ((1e-3, 0.2), (1e-4, 0.9), (1e-5, 0.5))
+        for up in thumbs_up
     ]  # fmt: skip
-    search.append(search[0] | {"experiment": "clean pairs", "trained thumbs_up": 1.0})
-    assert results.best_settings(search, "noise") == {"kto": (1e-4, 0.1), "dpo": (1e-4, 0.1)}
+
+
+def test_the_best_settings_have_the_highest_mean_over_all_draws():
+    search = tried("kto", 1e-3, 0.95, 0.0, 0.9) + tried("kto", 3e-4, 0.8, 0.8, 0.8) + tried("kto", 1e-4, 0.94)
+    search += tried("dpo", 1e-4, 0.5) + tried("dpo", 3e-4, 0.6)
+    search += tried("kto", 3e-3, 1.0, 1.0, 1.0, name="clean pairs")
+    assert results.best_settings(search, "noise") == {"kto": (3e-4, 0.1), "dpo": (3e-4, 0.1)}
     with pytest.raises(ValueError, match="no run of method 'dpo'"):
         results.best_settings(search, "clean pairs")
+
+
+def test_only_the_best_of_the_first_draw_are_tried_again_at_both_ends_of_the_experiment():
+    search = [cell for m in ("kto", "dpo") for up in (0.1, 0.4, 0.3, 0.2, 0.5) for cell in tried(m, up / 100, up)]
+    jobs = results.confirming_jobs("noise", search)
+    assert {job[:4] for job in jobs} == {
+        ("noise", condition, method, seed)
+        for method in ("kto", "dpo")
+        for condition, seed in (("0%", experiments.VALIDATION_SEEDS[1]), ("45%", experiments.VALIDATION_SEEDS[2]))
+    }
+    assert {job[4] for job in jobs} == {0.003, 0.004, 0.005}
+    assert results.confirming_jobs("more steps", search) == []
 
 
 def test_every_method_of_an_experiment_searches_the_same_settings_on_the_same_draw():
@@ -94,7 +112,7 @@ def test_every_method_of_an_experiment_searches_the_same_settings_on_the_same_dr
         jobs = results.search_jobs(name)
         each = [[job[-2:] for job in jobs if job[2] == method] for method in chosen.methods]
         assert all(pairs == each[0] for pairs in each)
-        assert {job[3] for job in jobs} <= {experiments.VALIDATION_SEED}
+        assert {job[3] for job in jobs} <= {experiments.VALIDATION_SEEDS[0]}
 
 
 # --- which code a file is of ----------------------------------------------------------------------------------------
@@ -199,8 +217,8 @@ def test_a_whole_computation_searches_freezes_and_writes(toy, tmp_path):
     results.run_all(file=file)
     stored = results.load_results(file)
     assert [cell["beta"] for cell in stored["cells"]] == [0.5] * 8  # the better of the two settings
-    assert len(stored["search"]) == 8
-    assert len(toy) == 16
+    assert len(stored["search"]) == 24  # 2 experiments x 2 methods x 2 settings x 3 draws
+    assert len(toy) == 32
     assert list(tmp_path.iterdir()) == [file]
 
 
@@ -224,8 +242,8 @@ def test_finished_runs_survive_a_stop_and_are_not_run_again(toy, tmp_path, monke
     assert done >= 1
     monkeypatch.setattr(results, "run_cell", run)
     results.run_all(file=file)
-    assert len(toy) == 16
-    assert len(set(toy)) == 16
+    assert len(toy) == 32
+    assert len(set(toy)) == 32
 
 
 def test_unfinished_runs_of_other_code_are_not_used(toy, tmp_path):
@@ -234,7 +252,7 @@ def test_unfinished_runs_of_other_code_are_not_used(toy, tmp_path):
     cell = {"experiment": "one", "condition": "a", "method": "kto", "seed": 100, "learning_rate": 1e-3, "beta": 0.1}
     unfinished.write_text('{"code_version": "0000"}\n' + json.dumps(cell) + "\n")
     results.run_all(file=file)
-    assert len(toy) == 16
+    assert len(toy) == 32
 
 
 def test_one_experiment_alone_leaves_the_others_as_they_are(toy, tmp_path):
