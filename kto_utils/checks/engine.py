@@ -470,6 +470,23 @@ def gradient(function: Callable, *args, wrt: int = 0, tried: str | None = None, 
     Raises:
         Fault: as `call`; "type" if the result is no tensor; "no_gradient" if none reaches the argument.
     """
+    found = _gradient(function, args, kwargs, wrt, tried)
+    if found is None:
+        raise Fault("no_gradient", got="no gradient", expected="a gradient")
+    return found
+
+
+def flows(function: Callable, *args, wrt: int = 0, tried: str | None = None, **kwargs) -> bool:
+    """Whether a gradient other than 0 reaches args[wrt]: for what must be treated as a constant.
+
+    Raises:
+        Fault: as `call`; "type" if the result is no tensor.
+    """
+    found = _gradient(function, args, kwargs, wrt, tried)
+    return found is not None and bool(found.any())
+
+
+def _gradient(function, args, kwargs, wrt, tried):
     torch = _torch()
     args = list(args)
     args[wrt] = args[wrt].detach().clone().requires_grad_()
@@ -477,13 +494,11 @@ def gradient(function: Callable, *args, wrt: int = 0, tried: str | None = None, 
     result, handed = _run(function, args, kwargs, shown)
     if not _is_tensor(result):
         raise Fault("type", got=_kind_of(result), expected="a tensor")
-    weights = torch.linspace(0.5, 1.5, max(result.numel(), 1), dtype=torch.float64).reshape(result.shape)
-    found = None
-    if result.requires_grad:
-        (found,) = torch.autograd.grad((result * weights.to(result.dtype)).sum(), handed[wrt], allow_unused=True)
-    if found is None:
-        raise Fault("no_gradient", got="no gradient", expected="a gradient")
-    return found
+    if not result.requires_grad:
+        return None
+    weights = torch.linspace(0.5, 1.5, max(result.numel(), 1), dtype=torch.float64)[: result.numel()]
+    total = (result * weights.reshape(result.shape).to(result.dtype)).sum()
+    return torch.autograd.grad(total, handed[wrt], allow_unused=True)[0]
 
 
 def number(

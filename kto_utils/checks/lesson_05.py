@@ -5,12 +5,18 @@ import math
 import torch
 
 from kto_utils import logprobs
-from kto_utils.checks.engine import call, choice, compare, exercise, gradient, number
+from kto_utils.checks.engine import Fault, call, choice, compare, exercise, flows, gradient, number
 
-# The four words of section 1: <pad>, sky?, blue, <eos>. Row 1 answers "blue", row 2 stops at once and is padded.
-IDS = torch.tensor([[1, 2, 3], [1, 3, 0]])
-MASK = torch.tensor([[0, 1, 1], [0, 1, 0]])
-COUNTS = torch.tensor([[[1, 1, 6, 2], [1, 1, 2, 16], [5, 2, 2, 1]], [[1, 1, 6, 2], [5, 2, 2, 1], [5, 2, 2, 1]]])
+# The four words of section 1, <pad>, sky?, blue, <eos>, and prompts of two tokens. Row 2 stops at once.
+IDS = torch.tensor([[1, 1, 2, 3, 0], [1, 1, 3, 0, 0]])
+MASK = torch.tensor([[0, 0, 1, 1, 0], [0, 0, 1, 0, 0]])
+COUNTS = torch.tensor(
+    [
+        [[1, 7, 1, 1], [1, 1, 6, 2], [1, 1, 2, 16], [5, 2, 2, 1], [5, 2, 2, 1]],
+        [[1, 7, 1, 1], [1, 1, 6, 2], [5, 2, 2, 1], [5, 2, 2, 1], [5, 2, 2, 1]],
+    ]
+)
+SMALL = f"two replies, input_ids {IDS.tolist()}, label_mask {MASK.tolist()}, logits the logarithms of whole numbers"
 EOS = 3
 
 
@@ -101,7 +107,7 @@ def get_probs_faults(logits, ids, mask):
         ),
         "padding_scored": (
             "The prompt is left out, but the padding behind a short reply still counts.",
-            "Look at row 2: the place behind <eos> must be 0.0. Use label_mask as it is.",
+            "Look at row 2: the place behind the end token must be 0.0. Use label_mask as it is.",
         ),
         "mask_inverted": (
             "You keep what should go and drop what should stay.",
@@ -156,17 +162,17 @@ def get_probs_faults(logits, ids, mask):
 def get_probs(answer):
     right = logprobs.get_probs
     small = (COUNTS.double().log(), IDS, MASK)
-    words = "the two replies of section 1"
-    compare(call(answer, *small, tried=words), right(*small), get_probs_faults(*small))
+    compare(call(answer, *small, tried=SMALL), right(*small), get_probs_faults(*small))
     for seed, dtype in ((0, torch.float64), (1, torch.float64), (2, torch.float32)):
         case = random_case(seed, dtype)
         got = call(answer, *case, tried="random logits (3, 6, 5), prompts and replies of several lengths")
         compare(got, right(*case), get_probs_faults(*case))
     forbidden = small[0].clone()
-    forbidden[1, 1, 0] = -math.inf  # the word after <eos> in row 2
-    got = call(answer, forbidden, IDS, MASK, tried=f"{words}, one unscored word with logit -inf")
-    compare(got, right(forbidden, IDS, MASK), {"zero_times_inf": right(*small) * (MASK[:, 1:] / MASK[:, 1:])},
-            default="zero_times_inf")  # fmt: skip
+    forbidden[1, 2, 0] = -math.inf  # the word after <eos> in row 2
+    got = call(answer, forbidden, IDS, MASK, tried=f"{SMALL}; one unscored word with logit -inf")
+    multiplied = right(*small)
+    multiplied[1, 2] = math.nan
+    compare(got, right(forbidden, IDS, MASK), {"zero_times_inf": multiplied})
     far = torch.zeros(1, 2, 4, dtype=torch.float32)
     far[0, 0, 2] = -200.0
     row = (far, torch.tensor([[1, 2]]), torch.tensor([[0, 1]]))
@@ -325,8 +331,7 @@ def logratio(answer):
 
     stranger = torch.zeros_like(COUNTS, dtype=torch.float64)
     small = (COUNTS.double().log(), stranger, IDS, MASK)
-    words = "the two replies of section 1, a reference that finds all words equally likely"
-    compare(call(answer, *small, tried=words), right(*small), logratio_faults(*small))
+    compare(call(answer, *small, tried=f"{SMALL}; the reference's all 0"), right(*small), logratio_faults(*small))
     for seed, dtype in ((0, torch.float64), (1, torch.float32)):
         policy, ids, mask = random_case(seed, dtype)
         case = (policy, random_case(seed + 10, dtype)[0], ids, mask)
@@ -334,10 +339,8 @@ def logratio(answer):
         compare(got, right(*case), logratio_faults(*case))
     compare(gradient(answer, *case, tried="the gradient in the policy's logits"), gradient(right, *case),
             default="gradient")  # fmt: skip
-    live = case[1].clone().requires_grad_()
-    total = call(answer, case[0].clone().requires_grad_(), live, *case[2:], tried="the gradient in the reference's logits")
-    flows = torch.autograd.grad(total.sum(), live, allow_unused=True)[0] if total.requires_grad else None
-    compare("it flows" if flows is not None and flows.any() else "none", "none", {"reference_not_detached": "it flows"})
+    if flows(answer, *case, wrt=1, tried="the gradient in the reference's logits"):
+        raise Fault("reference_not_detached", got="a gradient", expected="none")
     return "values on three inputs, the policy's gradient, no gradient in the reference"
 
 
