@@ -15,7 +15,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 __version__ = "1.0.0"
 
-_EXPORTED = {name: "learner" for name in ("progress", "reset", "predict", "reveal", "calibration")} | {"check": "checks"}
+_EXPORTED = {"check": "checks"} | dict.fromkeys(("progress", "reset", "predict", "reveal", "calibration"), "learner")
 
 
 def __getattr__(name: str):

@@ -241,7 +241,7 @@ def calibration() -> None:
 
     from kto_utils.plotting import NEUTRAL, UP
 
-    fig, ax = plt.subplots(figsize=(4.2, 4.2))
+    _, ax = plt.subplots(figsize=(4.2, 4.2))
     ax.plot([0, 1], [0, 1], color=NEUTRAL, linestyle="--", label="as sure as right")
     bins: dict[float, list[tuple[float, bool]]] = {}
     for p, r in known:
@@ -271,7 +271,8 @@ def progress() -> None:
     print(f"{'all':>6} {f'{sum(r[1] for r in rows)}/{sum(r[2] for r in rows)}':>8} {sum(r[3] for r in rows):>6}")
     for id, entry in sorted(done.items()):
         if not entry["passes"]:
-            print(f"still open: {id} (lesson {entry['lesson']}), {entry['tries']} tries, last fault: {entry['last_fault']}")
+            where = f"{id} (lesson {entry['lesson']})"
+            print(f"still open: {where}, {entry['tries']} tries, last fault: {entry['last_fault']}")
     guesses = list(predictions().values())
     if guesses:
         print(f"predictions: {sum(g['right'] for g in guesses)} of {len(guesses)} right; calibration() shows more")
@@ -281,7 +282,7 @@ def progress() -> None:
 
     from kto_utils.plotting import ACCENT, NEUTRAL
 
-    fig, ax = plt.subplots(figsize=(5.2, 0.6 + 0.28 * len(rows)))
+    _, ax = plt.subplots(figsize=(5.2, 0.6 + 0.28 * len(rows)))
     names = [f"{row[0]:02d}" for row in rows]
     ax.barh(names, [row[2] for row in rows], color="none", edgecolor=NEUTRAL, label="all")
     ax.barh(names, [row[1] for row in rows], color=ACCENT, label="passed")

@@ -53,13 +53,34 @@ def reading_minutes(cells) -> int:
     return max(5, round((words / WORDS_A_MINUTE + lines * SECONDS_A_CODE_LINE / 60) / 5) * 5)
 
 
+def cell_metadata(marks: dict) -> dict:
+    """A cell's metadata in the notebook, from the marks in the source: tags, and nbgrader's for exercises.
+
+    `exercise="ID"` marks the cell with the solution, `check="ID" points=N` the one that gives the points.
+
+    Raises:
+        ValueError: a check without points, or points without a check.
+    """
+    metadata = {"tags": marks["tags"]} if "tags" in marks else {}
+    exercise, check, points = (marks.get(name) for name in ("exercise", "check", "points"))
+    if (check is None) != (points is None):
+        raise ValueError(f"a check cell needs check and points, found check={check!r} points={points!r}")
+    if exercise is not None:
+        grading = {"grade": False, "grade_id": exercise, "locked": False, "solution": True}
+    elif check is not None:
+        grading = {"grade": True, "grade_id": f"check_{check}", "locked": True, "points": points, "solution": False}
+    else:
+        return metadata
+    return metadata | {"nbgrader": grading | {"schema_version": 3, "task": False}}
+
+
 def read_source(source: Path, seconds: int | None):
     """The notebook that a source describes, without outputs. Cell ids depend on the text alone."""
     notebook = jupytext.read(source, fmt="py:percent")
     minutes = reading_minutes(notebook.cells)
     seen: dict[str, int] = {}
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict({"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {})
+        cell.metadata = nbformat.from_dict(cell_metadata(cell.metadata))
         cell.source = cell.source.replace("{{seconds}}", "?" if seconds is None else str(seconds))
         cell.source = cell.source.replace("{{minutes}}", str(minutes))
         digest = hashlib.sha256(f"{cell.cell_type}{cell.source}".encode()).hexdigest()[:12]
@@ -76,7 +97,7 @@ def read_source(source: Path, seconds: int | None):
 
 
 def in_step(source: Path, timings: dict[str, int]) -> bool:
-    """Whether the committed notebook has the same cells (kind, text, tags) as its source, all of them run."""
+    """Whether the committed notebook has the same cells (kind, text, tags, grading) as its source, all of them run."""
     target = notebook_path(source)
     if not target.exists():
         return False
@@ -84,7 +105,7 @@ def in_step(source: Path, timings: dict[str, int]) -> bool:
     stored = nbformat.read(target, as_version=4)
 
     def essence(notebook):
-        return [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in notebook.cells]
+        return [(c.cell_type, c.source, *map(c.metadata.get, ("tags", "nbgrader"))) for c in notebook.cells]
 
     return essence(wanted) == essence(stored)
 

@@ -1,4 +1,4 @@
-"""Small mistakes made by machine: every mutant of a model solution differs from it in one operator, constant or line."""
+"""Small mistakes made by machine: a mutant of a model solution differs from it in one operator, constant or line."""
 
 import ast
 import copy
@@ -55,9 +55,8 @@ def _variants(node: ast.AST) -> Iterator[ast.AST | list]:
         case ast.Call():
             if len(node.args) > 1:
                 yield _changed(node, args=[node.args[1], node.args[0], *node.args[2:]])
-            if isinstance(node.func, ast.Attribute) and not isinstance(node.func.value, ast.Name):
-                yield node.func.value
-            elif isinstance(node.func, ast.Attribute) and not node.args:
+            # x.clamp(0) -> x; but not torch.stack(rows) -> torch
+            if isinstance(node.func, ast.Attribute) and not (isinstance(node.func.value, ast.Name) and node.args):
                 yield node.func.value
             for i in range(len(node.keywords)):
                 yield _changed(node, keywords=node.keywords[:i] + node.keywords[i + 1 :])

@@ -52,7 +52,7 @@ def solved_cell(id: str) -> tuple[str, range]:
     exercise = find(id)
     paths = sorted(_SOURCES.glob(f"{exercise.lesson:02d}_*.py"))
     if not paths:
-        raise FileNotFoundError("the solutions stand in notebooks/src, which is not there; keep the course's folder whole")
+        raise FileNotFoundError("the solutions stand in notebooks/src, which is missing; keep the folder whole")
     for cell in re.split(r"^# %%", paths[0].read_text(encoding="utf-8"), flags=re.M):
         head, _, body = cell.partition("\n")
         if re.search(rf'\bexercise="{id}"', head):

@@ -282,7 +282,7 @@ def _numbers(value):
 
 def _close(a, b, tolerance: float) -> bool:
     if isinstance(a, list):
-        return isinstance(b, list) and len(a) == len(b) and all(_close(x, y, tolerance) for x, y in zip(a, b))
+        return isinstance(b, list) and len(a) == len(b) and all(map(_close, a, b, [tolerance] * len(a)))
     if isinstance(b, list):
         return False
     return a == b or (a != a and b != b) or math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
@@ -301,7 +301,7 @@ def close(got: Any, expected: Any, tolerance: float | None = None) -> bool:
     if isinstance(got, Mapping) and isinstance(expected, Mapping):
         return set(got) == set(expected) and all(close(got[k], expected[k], tolerance) for k in expected)
     if isinstance(got, list | tuple) and isinstance(expected, list | tuple):
-        return len(got) == len(expected) and all(close(x, y, tolerance) for x, y in zip(got, expected))
+        return len(got) == len(expected) and all(map(close, got, expected, [tolerance] * len(got)))
     if a is not None or b is not None or type(got) is not type(expected):
         return False
     return isinstance(got, str | set | frozenset) and got == expected
@@ -337,7 +337,7 @@ def _part_shown(got, expected) -> tuple[str, str]:
     while stack:
         where, a, b = stack.pop()
         if isinstance(a, list):
-            stack += [((*where, i), x, y) for i, (x, y) in reversed(list(enumerate(zip(a, b))))]
+            stack += [((*where, i), x, y) for i, (x, y) in reversed(list(enumerate(zip(a, b, strict=True))))]
             continue
         distance = math.inf if a != a else abs(float(a) - float(b)) if a != b else 0.0
         if distance > worst:
