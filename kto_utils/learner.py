@@ -257,7 +257,7 @@ def calibration() -> None:
 
 
 def progress() -> None:
-    """Prints a table of the exercises per lesson, those still open to trouble below it, and a small plot."""
+    """Prints a table of the exercises per lesson, those tried but not passed below it, and a small plot."""
     from kto_utils.checks import ids_by_lesson
 
     done = exercises()
@@ -272,7 +272,7 @@ def progress() -> None:
     for id, entry in sorted(done.items()):
         if not entry["passes"]:
             where = f"{id} (lesson {entry['lesson']})"
-            print(f"still open: {where}, {entry['tries']} tries, last fault: {entry['last_fault']}")
+            print(f"still open: {where}, tries: {entry['tries']}, last fault: {entry['last_fault']}")
     guesses = list(predictions().values())
     if guesses:
         print(f"predictions: {sum(g['right'] for g in guesses)} of {len(guesses)} right; calibration() shows more")

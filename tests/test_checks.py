@@ -20,6 +20,7 @@ import random
 import re
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -262,9 +263,10 @@ def endless(x):
 
 
 def stubborn(x):
-    while True:
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
         try:
-            while True:
+            while time.monotonic() < end:
                 pass
         except BaseException:
             continue
@@ -318,6 +320,8 @@ def test_endless_loops_leave_no_thread_behind_even_when_they_swallow_the_stop():
         assert engine.judge(SAMPLE, endless, seconds=0.2).fault == "timeout"
     assert threading.active_count() == threads
     assert engine.judge(SAMPLE, stubborn, seconds=0.2).fault == "timeout"  # reported, although it runs on
+    while threading.active_count() > threads:
+        time.sleep(0.05)
     assert engine.judge(SAMPLE, noisy).state == "passed"
 
 
@@ -362,6 +366,40 @@ def test_a_repeated_fault_gets_the_next_hint_and_then_our_solution_is_offered(ow
     assert told(noisy) == "passed: A sample\ntested: a list of two\n"
     assert "first" in told(square)
     assert told(...) == "not done yet: A sample\n"
+
+
+def test_what_a_wrong_answer_prints_is_shown_in_part(own_file, capsys):
+    def chatty(x):
+        for i in range(10_000):
+            print("row", i, object)
+        return x
+
+    text = told(chatty)
+    assert "printed:  row 0 <class 'object'>\n          row 1" in text
+    assert text.count("row") == 5
+    assert "printed" not in told(noisy)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_kernel_survives_endless_loops_errors_and_exits():
+    from nbclient import NotebookClient
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    cells = [
+        "from kto_utils import check\nmine = [1]",
+        "def loop(logits, input_ids, label_mask):\n    while True:\n        pass\ncheck.get_probs(loop)",
+        "def error(logits, input_ids, label_mask):\n    return logits[99]\ncheck.get_probs(error)",
+        "import sys\ncheck.get_probs(lambda *a: sys.exit())",
+        "check.reply_logp(-2.3026)\nprint(mine)",
+    ]
+    notebook = new_notebook(cells=[new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
+    texts = ["".join(o.text for o in cell.outputs) for cell in notebook.cells]
+    assert "no result after 2 seconds" in texts[1]
+    assert "IndexError: index 99 is out of bounds" in texts[2]
+    assert "in your line 2: return logits[99]" in texts[2]
+    assert "not right yet" in texts[3]
+    assert texts[4].endswith("in nats\n[1]\n")
 
 
 def test_under_nbgrader_points_are_lost(own_file, monkeypatch):

@@ -24,7 +24,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 SECONDS = 2.0  # of computing time for one check; waiting (another program has the processor) counts a fifth
@@ -93,7 +93,7 @@ class Fault(Exception):
 
     Args:
         fault: the fault's id; a key of the exercise's hints or of GENERIC_HINTS.
-        tried: what was tried, in words or code; None means the last `call`.
+        tried: what was tried, in words or code; None means the last `call`, "" shows nothing.
         got: what came out, any value; a str is shown as it is.
         expected: what should have come out, likewise; None shows nothing (where it would give the answer away).
     """
@@ -112,7 +112,7 @@ class _TimeUp(BaseException):
     """Raised inside a learner's code when its time is over; no `except Exception` catches it."""
 
 
-_last = threading.local()  # what the last `call` of this thread tried
+_last = threading.local()  # what the last `call` of this thread tried, and where its prints go
 
 
 @dataclass(frozen=True)
@@ -429,6 +429,7 @@ def _run(function, args, kwargs, tried):
     _last.tried = tried or f"{name}({', '.join(given)})"
     if len(_last.tried) > 300:
         _last.tried = f"{name}({', '.join(_kind_of(a) for a in [*args, *kwargs.values()])})"
+    _last.printed.clear()
     handed = _copied(list(args)), _copied(dict(kwargs))
     try:
         result = function(*handed[0], **handed[1])
@@ -545,13 +546,13 @@ def choice(answer: Any, right: str, why: Mapping[str, str]) -> None:
     letters = sorted([right, *why])
     offered = "one of " + ", ".join(f'"{letter}"' for letter in letters)
     if not isinstance(answer, str):
-        raise Fault("type", "answer", _kind_of(answer), offered)
+        raise Fault("type", "", _kind_of(answer), offered)
     letter = answer.strip(" .()").lower()
     if letter == right:
         return
     if letter not in why:
-        raise Fault("choice", "answer", _plain(answer), offered)
-    raise Fault(why[letter], "answer", f'"{letter}"')
+        raise Fault("choice", "", _plain(answer), offered)
+    raise Fault(why[letter], "", f'"{letter}"')
 
 
 # One check from beginning to end.
@@ -559,7 +560,10 @@ def choice(answer: Any, right: str, why: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found: state is "passed", "wrong" or "open"; `fault` and the texts of the report."""
+    """What a check found: state is "passed", "wrong" or "open"; `fault` and the texts of the report.
+
+    `printed` holds what the answer printed in its last call, where it was wrong.
+    """
 
     state: str
     fault: str | None = None
@@ -567,6 +571,7 @@ class Outcome:
     got: str = ""
     expected: str = ""
     tested: str = ""
+    printed: str = ""
 
 
 def _stop(thread: threading.Thread) -> None:
@@ -602,9 +607,28 @@ def _limited(function: Callable[[], Outcome], seconds: float) -> Outcome:
     return Outcome("wrong", "timeout", tried, f"no result after {seconds:g} seconds", "a result at once")
 
 
+class _Printed(io.TextIOBase):
+    """Keeps the beginning of what is printed, however much it is."""
+
+    def __init__(self):
+        self.text = ""
+
+    def clear(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> int:
+        self.text += text[: 1000 - len(self.text)]
+        return len(text)
+
+    def shown(self) -> str:
+        """At most five lines, without addresses and folders."""
+        lines = self.text.splitlines()
+        return "\n          ".join([_plain(line) for line in lines[:5]] + ["..."] * (len(lines) > 5))
+
+
 @contextlib.contextmanager
-def _untouched():
-    """Within the block prints go nowhere; behind it random states, torch's defaults and open figures are as before."""
+def _untouched(printed: _Printed):
+    """Within the block prints are kept; behind it random states, torch's defaults and open figures are as before."""
     torch, numpy, pyplot = _torch(), sys.modules.get("numpy"), sys.modules.get("matplotlib.pyplot")
     states = [(random.setstate, random.getstate())]
     random.seed(0)
@@ -616,9 +640,12 @@ def _untouched():
         torch.manual_seed(0)
         torch.set_default_dtype(torch.float32)
     figures = set(pyplot.get_fignums()) if pyplot else set()
-    nowhere = io.StringIO()
     try:
-        with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), warnings.catch_warnings():
+        with (
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(_Printed()),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -637,8 +664,10 @@ def judge(exercise: Exercise, answer: Any, seconds: float = SECONDS) -> Outcome:
     if answer is None or answer is ...:
         return Outcome("open")
 
+    printed = _Printed()
+
     def work() -> Outcome:
-        _last.tried = ""
+        _last.tried, _last.printed = "", printed
         try:
             return Outcome("passed", tested=exercise.checker(_copied(answer)) or "")
         except Open:
@@ -655,8 +684,9 @@ def judge(exercise: Exercise, answer: Any, seconds: float = SECONDS) -> Outcome:
                 return Outcome("wrong", "raised", _last.tried, type(error).__name__, "a result without an error")
             return Outcome("wrong", "checker", _last.tried, f"{type(error).__name__}: {_plain(error)}")
 
-    with _untouched():
-        return _limited(work, seconds)
+    with _untouched(printed):
+        outcome = _limited(work, seconds)
+    return replace(outcome, printed=printed.shown()) if outcome.state == "wrong" else outcome
 
 
 _seen: dict[tuple[str, str], int] = {}  # how often this kernel has met a fault, for the next hint
@@ -674,8 +704,8 @@ def report(exercise: Exercise, outcome: Outcome) -> str:
     _seen[key] = _seen.get(key, 0) + 1
     first = f"not done yet: {exercise.title}" if outcome.state == "open" else f"not right yet: {exercise.title}"
     lines = [first]
-    for name, text in (("tried", outcome.tried), ("got", outcome.got), ("expected", outcome.expected)):
-        if text:
+    for name in ("tried", "printed", "got", "expected"):
+        if text := getattr(outcome, name):
             lines.append(f"{name + ':':9s} {text}")
     lines.append(f"{'hint:':9s} {exercise.hint(outcome.fault, _seen[key])}")
     if _seen[key] >= 3:
