@@ -248,11 +248,11 @@ def calibration() -> None:
         bins.setdefault(min(int(p * 5), 4), []).append((p, r))
     for entries in bins.values():
         x, y = (sum(column) / len(entries) for column in zip(*entries, strict=True))
-        ax.scatter([x], [y], s=40 + 30 * len(entries), color=UP)
+        ax.scatter([x], [y], s=150 + 20 * len(entries), color=UP)
         ax.annotate(str(len(entries)), (x, y), ha="center", va="center", color="white", fontsize=9)
     ax.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), xlabel="how sure you were", ylabel="share that was right",
            title="Your predictions (number in each dot)")  # fmt: skip
-    ax.legend(loc="upper left")
+    ax.legend(loc="lower right")
     plt.show()
 
 
@@ -282,12 +282,12 @@ def progress() -> None:
 
     from kto_utils.plotting import ACCENT, NEUTRAL
 
-    _, ax = plt.subplots(figsize=(5.2, 0.6 + 0.28 * len(rows)))
+    _, ax = plt.subplots(figsize=(5.2, 1.0 + 0.28 * len(rows)))
     names = [f"{row[0]:02d}" for row in rows]
     ax.barh(names, [row[2] for row in rows], color="none", edgecolor=NEUTRAL, label="all")
     ax.barh(names, [row[1] for row in rows], color=ACCENT, label="passed")
     ax.invert_yaxis()
-    ax.set(xlabel="exercises", ylabel="lesson", title="Passed")
+    ax.set(xlabel="exercises", ylabel="lesson", title="Passed", xticks=range(1 + max(row[2] for row in rows)))
     ax.grid(False)
     plt.show()
 
