@@ -1,4 +1,4 @@
-"""What a learner has done: tries, predictions and interview ratings, in one file on this machine. Nothing leaves it.
+"""What a learner has done: tries, predictions, ratings and drills, in one file on this machine. Nothing leaves it.
 
 The file is the one named by the environment variable KTO_PROGRESS, else .progress/progress.json beside course.py. If
 KTO_PROGRESS names a folder, every process keeps a file of its own there: the tests want each kernel to start afresh.
@@ -16,7 +16,7 @@ from typing import Any
 
 DEFAULT_FILE = Path(__file__).resolve().parents[1] / ".progress" / "progress.json"
 VERSION = 1
-PARTS = ("exercises", "predictions", "ratings")
+PARTS = ("exercises", "predictions", "ratings", "drills")
 
 
 def progress_file() -> Path:
@@ -29,8 +29,34 @@ def _fresh() -> dict[str, Any]:
     return {"version": VERSION} | {part: {} for part in PARTS}
 
 
+def _moment(text: str) -> datetime.datetime:
+    """A time from the file; one without a time zone is taken as UTC."""
+    when = datetime.datetime.fromisoformat(text)
+    return when if when.tzinfo else when.replace(tzinfo=datetime.UTC)
+
+
+def _look_through(part: str, entry: Any) -> None:
+    """Raises ValueError, KeyError or TypeError if an entry is not what this module writes."""
+    if part == "exercises":
+        faults = dict(entry.get("faults", {})).values()
+        good = all(type(n) is int for n in (entry["lesson"], entry["tries"], entry["passes"], *faults))
+        if not good or not isinstance(entry["last_fault"], str | None):
+            raise ValueError
+    elif part == "predictions":
+        if not isinstance(entry["confidence"], float | int | None) or type(entry["right"]) is not bool:
+            raise ValueError
+    else:
+        if not isinstance(entry, list):
+            raise TypeError
+        for one in entry:
+            _moment(one["when"])
+            kinds = {"rating": int} if part == "ratings" else {"passed": bool, "seconds": float}
+            if not all(type(one[name]) is kind for name, kind in kinds.items()):
+                raise ValueError
+
+
 def load() -> dict[str, Any]:
-    """The whole record: {"version": 1, "exercises": {...}, "predictions": {...}, "ratings": {...}}.
+    """The whole record: {"version": 1, "exercises": {...}, "predictions": {...}, "ratings": {...}, "drills": {...}}.
 
     A file that cannot be understood is set aside under another name, with a message, and a fresh record begins.
     """
@@ -43,10 +69,14 @@ def load() -> dict[str, Any]:
         text = ""
     try:
         record = json.loads(text)
-        if record["version"] != VERSION or not all(isinstance(record[part], dict) for part in PARTS):
+        if record["version"] != VERSION:
             raise ValueError
+        record = _fresh() | record  # a part that is younger than the file is empty
+        for part in PARTS:
+            for entry in record[part].values():
+                _look_through(part, entry)
         return record
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         aside = next(
             p for i in range(1, 10_000) if not (p := path.with_name(f"{path.stem}.broken{i}{path.suffix}")).exists()
         )
@@ -143,8 +173,27 @@ def record_rating(question_id: str, rating: int, when: datetime.datetime | None 
 def ratings() -> dict[str, list[tuple[int, datetime.datetime]]]:
     """Question id -> its (rating, when) in the order they were noted."""
     return {
-        id: [(entry["rating"], datetime.datetime.fromisoformat(entry["when"])) for entry in entries]
+        id: [(entry["rating"], _moment(entry["when"])) for entry in entries]
         for id, entries in load()["ratings"].items()
+    }
+
+
+def record_drill(id: str, passed: bool, seconds: float, when: datetime.datetime | None = None) -> None:
+    """Notes one try of a blank-page drill: whether it passed, and the seconds since its clock was started."""
+    when = when or datetime.datetime.now(datetime.UTC)
+
+    def change(record):
+        entry = {"passed": passed, "seconds": float(seconds), "when": when.isoformat()}
+        record["drills"].setdefault(id, []).append(entry)
+
+    update(change)
+
+
+def drills() -> dict[str, list[tuple[bool, float, datetime.datetime]]]:
+    """Drill id -> its (passed, seconds, when) in the order they were noted."""
+    return {
+        id: [(entry["passed"], entry["seconds"], _moment(entry["when"])) for entry in entries]
+        for id, entries in load()["drills"].items()
     }
 
 
@@ -293,7 +342,7 @@ def progress() -> None:
 
 
 def reset() -> None:
-    """Clears the record: exercises, predictions and ratings."""
+    """Clears the record: exercises, predictions, ratings and drills."""
     path = progress_file()
     existed = path.exists()
     path.unlink(missing_ok=True)
