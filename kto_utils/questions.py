@@ -115,7 +115,11 @@ def _problems(entries: Sequence[object]) -> list[str]:
         errors = sorted(validator.iter_errors(entry), key=lambda error: list(map(str, error.absolute_path)))
         for error in errors:
             place = ".".join(map(str, error.absolute_path)) or "entry"
-            found.append(f"{name}: {place}: {error.message}")
+            if error.validator is None:  # the schema's `false`, whose own message names neither field nor reason
+                place = "choices" if error.instance == entry.get("choices") else "answer"
+                found.append(f"{name}: {place}: a question of kind {entry['kind']} has none")
+            else:
+                found.append(f"{name}: {place}: {error.message}")
         if errors:
             continue
         if entry["kind"] == "choice" and entry["answer"] >= len(entry["choices"]):
