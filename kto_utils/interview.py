@@ -18,6 +18,7 @@ import argparse
 import ast
 import contextlib
 import datetime
+import functools
 import random
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -124,13 +125,18 @@ def _failed_lessons() -> set[str]:
     return {f"{entry['lesson']:02d}" for entry in learner.exercises().values() if entry["last_fault"]}
 
 
+@functools.cache
+def _bank() -> tuple[Question, ...]:
+    return tuple(load_questions())
+
+
 def topics() -> list[str]:
     """The topics of the question bank."""
-    return sorted({question.topic for question in load_questions()})
+    return sorted({question.topic for question in _bank()})
 
 
-def _on(wanted: str | Sequence[str] | None) -> list[Question]:
-    questions = load_questions()
+def _on(wanted: str | Sequence[str] | None) -> Sequence[Question]:
+    questions = _bank()
     if wanted is None:
         return questions
     wanted = (wanted,) if isinstance(wanted, str) else tuple(wanted)
@@ -659,7 +665,7 @@ def mock(seed: int = 0) -> Mock:
 
     The same seed draws the same for interviewer and candidate; the progress file plays no part.
     """
-    questions, chosen = sorted(load_questions(), key=lambda question: _lot(seed, question.id)), []
+    questions, chosen = sorted(_bank(), key=lambda question: _lot(seed, question.id)), []
     for difficulty in (slot[2] for slot in SLOTS if slot[2] is not None):
         met = {question.topic for question in chosen}
         left = [question for question in questions if question not in chosen]
