@@ -75,7 +75,7 @@ class Question:
         source: paper version and section, library version, or the lesson that computes it.
         faults: which of the 51 faults of popular material it corrects (tests/data/faults.yaml).
         listed: its number among the 42 questions the bank began with; None for the others.
-        numbers: where the numbers of the answers come from.
+        numbers: where the numbers of the answers come from; for "number" the first one is the answer.
     """
 
     id: str
@@ -124,9 +124,10 @@ def _problems(entries: Sequence[object]) -> list[str]:
             continue
         if entry["kind"] == "choice" and entry["answer"] >= len(entry["choices"]):
             found.append(f"{name}: answer is {entry['answer']}; choices are numbered 0 to {len(entry['choices']) - 1}")
-        shown = {float(given["shown"].replace(",", "")) for given in entry["numbers"]}
-        if entry["kind"] == "number" and float(entry["answer"]) not in shown:
-            found.append(f"{name}: answer {entry['answer']} stands nowhere in numbers; say how it is computed")
+        if entry["kind"] == "number":
+            first = entry["numbers"][0]["shown"] if entry["numbers"] else None
+            if first is None or float(first.replace(",", "")) != entry["answer"]:
+                found.append(f"{name}: answer is {entry['answer']}, but the first of numbers is {first}; put it first")
         for field in ("id", "listed"):
             if field in entry:
                 other = first_with.setdefault((field, entry[field]), number)

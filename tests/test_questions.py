@@ -77,7 +77,7 @@ def with_(**fields):
         ("choice", with_(answer=-1), "answer: -1 is less than the minimum of 0"),
         ("choice", with_(answer=9), "answer is 9; choices are numbered 0 to"),
         ("number", without("answer"), "'answer' is a required property"),
-        ("number", with_(answer=123.456), "answer 123.456 stands nowhere in numbers"),
+        ("number", with_(answer=123.456), "answer is 123.456, but the first of numbers is"),
     ],
 )
 def test_a_broken_entry_is_refused_with_its_id_and_the_field(kind, change, message):
@@ -154,6 +154,35 @@ def test_where_published_answers_are_wrong_the_wrong_one_is_a_red_flag(number):
     question = next(question for question in QUESTIONS.values() if question.listed == number)
     assert question.red_flags
     assert all(flag.said != flag.why for flag in question.red_flags)
+
+
+# How the right choices begin, written down a second time: a list of choices is easily put into another order.
+RIGHT_CHOICES = {
+    "loss_aversion_default": "Wrong: the default is 1 and 1, and the recommend",
+    "z0_unbiased": "$\\mathrm{KL}(q\\,\\|\\,\\pi_{\\text{ref}}) - \\mathrm{",
+    "accumulation_z0": "4, the microbatch",
+    "gradient_maximum": "$r = z_0$",
+    "sigma_of_zero": "0.5",
+    "dpo_value_shape": "$\\log\\sigma$, concave everywhere",
+    "which_are_halos": "DPO, PPO-Clip, KTO",
+    "length_normalised": "Sum over completion tokens, no normalisation",
+    "same_objective": "It shares the implicit reward, but there is no t",
+    "small_alpha": "Sensitive right next to the reference point, nea",
+    "label_selects_branch": "The label of the row",
+    "truncated_completion": "It contributes a constant $r = 0$ row: no gradie",
+    "left_padding": "With padding on the right",
+    "first_token_logits": "Those at position P - 1, the last prompt token",
+    "constant_on_logits": "Nothing",
+    "reward_of_five": "Their log-ratio is 50 nats.",
+    "displacement": "The loss sees only the difference; probability m",
+    "apo_zero": "KTO with $z_0$ set to 0",
+    "stuck_at_half": "Policy and reference are one object, and the ref",
+}
+
+
+def test_the_answer_is_the_index_of_the_right_choice():
+    choices = {q.id: " ".join(q.choices[q.answer].split()) for q in QUESTIONS.values() if q.kind == "choice"}
+    assert {name: choice[: len(RIGHT_CHOICES[name])] for name, choice in choices.items()} == RIGHT_CHOICES
 
 
 def test_the_right_choice_has_no_favourite_place():
@@ -396,8 +425,9 @@ def check_logratio_and_reward(logratio_and_reward):
 
 
 def check_reference_point(reference_point):
-    for shift in (-3.0, 3.0):
-        policy, reference = (random(5) + shift).requires_grad_(), random(5)
+    for shift in (-1.0, 1.0):  # both signs among the rows, so that the order of mean and clamp matters
+        policy, reference = (3 * random(9) + shift).requires_grad_(), random(9)
+        assert {True, False} == set((policy > reference).tolist())
         found = reference_point(policy, reference)
         torch.testing.assert_close(found, losses.reference_point(policy, reference))
         assert not found.requires_grad
