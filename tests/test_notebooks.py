@@ -34,7 +34,7 @@ def run_nbval(path, **env):
 
 
 def test_all_lessons_are_there():
-    assert [int(path.stem[:2]) for path in LESSONS] == [*range(9), 10, 11, 12]
+    assert [int(path.stem[:2]) for path in LESSONS] == [*range(9), 10, 11, 12, 13]
 
 
 def test_notebooks_and_pages_are_in_step_with_their_sources():
