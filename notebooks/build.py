@@ -1,4 +1,5 @@
-"""Builds the lessons: notebooks/src/NN_topic.py (what you edit) -> notebooks/NN_topic.ipynb (executed).
+"""Builds the lessons: notebooks/src/NN_topic.py (what you edit) -> notebooks/NN_topic.ipynb (executed), and from that
+notebooks/student/NN_topic.ipynb (exercises open, nothing run).
 
     python notebooks/build.py             builds what is out of date
     python notebooks/build.py 03 05       builds these lessons, in date or not
@@ -24,6 +25,7 @@ import nbformat
 NOTEBOOKS = Path(__file__).resolve().parent
 ROOT = NOTEBOOKS.parent
 SOURCES = NOTEBOOKS / "src"
+STUDENT = NOTEBOOKS / "student"
 TIMINGS = NOTEBOOKS / "timings.json"
 sys.path.insert(0, str(ROOT))
 # Kernels find the package too, also when this script is called without course.py.
@@ -159,6 +161,54 @@ def build(source: Path, timings: dict[str, int]) -> str | None:
     return None
 
 
+def has_exercises(notebook) -> bool:
+    return any(cell.metadata.get("nbgrader", {}).get("solution") for cell in notebook.cells)
+
+
+def one_folder_deeper(cell, copied: set[str]) -> None:
+    """Mends what a cell says about files: links in prose, paths that begin with ../ in code.
+
+    A link to a lesson with a student copy stays and so leads to that copy; other paths to files get ../ in front.
+    """
+
+    def mended(found: re.Match) -> str:
+        before, target = found.groups()
+        keep = target in copied or not (NOTEBOOKS / target).exists()
+        return found[0] if keep else f"{before}../{target}"
+
+    pattern = r"(\]\()([^)#\s]+)" if cell.cell_type == "markdown" else r"(\")(\.\./[^\"\n]+)"
+    cell.source = re.sub(pattern, mended, cell.source)
+
+
+def student_copies() -> dict[Path, str]:
+    """Path and text of every student notebook: the built lesson without solutions and outputs.
+
+    nbgrader's preprocessors do the work. A hole in a function's body becomes the stub `...  # your code here`; one at
+    the top level, where JupyterLab would show the dots as a result, becomes the comment alone.
+    """
+    from nbgrader.preprocessors import ClearOutput, ClearSolutions
+
+    inside = ClearSolutions(code_stub={"python": "...  # your code here"})
+    outside = ClearSolutions(code_stub={"python": "# your code here"})
+    lessons = [notebook_path(source) for source in source_paths() if notebook_path(source).exists()]
+    notebooks = {path.name: nbformat.read(path, as_version=4) for path in lessons}
+    notebooks = {name: notebook for name, notebook in notebooks.items() if has_exercises(notebook)}
+    for name, notebook in notebooks.items():
+        for i, cell in enumerate(notebook.cells):
+            clear = outside if re.search("^### BEGIN SOLUTION", cell.source, flags=re.M) else inside
+            clear.preprocess_cell(cell, {"language": "python"}, i)
+            one_folder_deeper(cell, set(notebooks))
+        notebooks[name], _ = ClearOutput().preprocess(notebook, {})
+        nbformat.validate(notebooks[name])
+    return {STUDENT / name: nbformat.writes(notebook) + "\n" for name, notebook in notebooks.items()}
+
+
+def write_student_copies() -> None:
+    STUDENT.mkdir(exist_ok=True)
+    for path, text in student_copies().items():
+        path.write_text(text, encoding="utf-8")
+
+
 def course_map(timings: dict[str, int]) -> str:
     """The table of lessons for the README: title, promise, minutes to read, seconds to run."""
     rows = ["| lesson | what you do there | minutes | seconds to run |", "|---|---|---|---|"]
@@ -201,6 +251,10 @@ def out_of_date(timings: dict[str, int]) -> list[str]:
     stale = [notebook_path(source).name for source in sources if not in_step(source, timings)]
     built = {path.name for path in NOTEBOOKS.glob("*.ipynb")}
     stale += sorted(f"{name} (has no source)" for name in built - {notebook_path(source).name for source in sources})
+    copies = student_copies()
+    stale += [f"student/{p.name}" for p, text in copies.items() if not p.exists() or p.read_text("utf-8") != text]
+    unknown = set(STUDENT.glob("*.ipynb")) - set(copies)
+    stale += sorted(f"student/{p.name} (has no lesson with exercises)" for p in unknown)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     if with_course_map(readme, timings) != readme:
         stale.append("README.md (course map)")
@@ -233,6 +287,7 @@ def main() -> int:
         failure = build(source, timings)
         print(f"{source.stem}: {failure or 'built'}", flush=True)
         status |= failure is not None
+    write_student_copies()
     write_pages(load_timings())
     return int(status)
 
