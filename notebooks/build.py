@@ -6,9 +6,10 @@ notebooks/student/NN_topic.ipynb (exercises open, nothing run).
     python notebooks/build.py --all       builds everything
     python notebooks/build.py --check     builds nothing, names what is out of date, exit status 1 if any
 
-In a source, {{seconds}} stands for the lesson's measured running time and {{minutes}} for its reading time.
-Besides the notebooks the build writes notebooks/timings.json, the course map in README.md and the gallery
-figures/README.md.
+In a source, {{seconds}} stands for the lesson's measured running time, {{minutes}} for its reading time, and
+{{questions}}, at the end of a markdown cell, for the lesson's questions from the bank.
+Besides the notebooks the build writes notebooks/timings.json, the course map in README.md, the gallery
+figures/README.md and everything that notebooks/handouts.py makes.
 """
 
 import argparse
@@ -27,7 +28,9 @@ ROOT = NOTEBOOKS.parent
 SOURCES = NOTEBOOKS / "src"
 STUDENT = NOTEBOOKS / "student"
 TIMINGS = NOTEBOOKS / "timings.json"
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(NOTEBOOKS)]
+import handouts  # noqa: E402
+
 # Kernels find the package too, also when this script is called without course.py.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
@@ -49,8 +52,12 @@ def load_timings() -> dict[str, int]:
 
 
 def reading_minutes(cells) -> int:
-    """Minutes to read a lesson, from its length: words of prose plus time for each line of code."""
-    words = sum(len(c.source.split()) for c in cells if c.cell_type == "markdown")
+    """Minutes to read a lesson, from its length: words of prose plus time for each line of code.
+
+    The quiz comes on top: most of its words are folded, and how many a reader unfolds is theirs to say.
+    """
+    prose = (c for c in cells if c.cell_type == "markdown" and "question" not in c.metadata.get("tags", []))
+    words = sum(len(c.source.split()) for c in prose)
     lines = sum(sum(bool(line.strip()) for line in c.source.splitlines()) for c in cells if c.cell_type == "code")
     return max(5, round((words / WORDS_A_MINUTE + lines * SECONDS_A_CODE_LINE / 60) / 5) * 5)
 
@@ -76,9 +83,23 @@ def cell_metadata(marks: dict) -> dict:
     return metadata | {"nbgrader": grading | {"schema_version": 3, "task": False}}
 
 
+def with_quiz(cells, lesson: str) -> list:
+    """The cells with {{questions}} replaced by the quiz of the lesson: new cells, tagged "question"."""
+    expanded = []
+    for cell in cells:
+        asked = cell.cell_type == "markdown" and cell.source.endswith(handouts.PLACEHOLDER)
+        if asked:
+            cell.source = cell.source.removesuffix(handouts.PLACEHOLDER).rstrip()
+        expanded.append(cell)
+        for text in handouts.quiz_cells(lesson) if asked else ():
+            expanded.append(nbformat.v4.new_markdown_cell(text, metadata={"tags": ["question"]}))
+    return expanded
+
+
 def read_source(source: Path, seconds: int | None):
     """The notebook that a source describes, without outputs. Cell ids depend on the text alone."""
     notebook = jupytext.read(source, fmt="py:percent")
+    notebook.cells = with_quiz(notebook.cells, source.stem[:2])
     minutes = reading_minutes(notebook.cells)
     seen: dict[str, int] = {}
     for cell in notebook.cells:
@@ -235,11 +256,14 @@ def gallery() -> str:
     parts = ["# Figures\n\nEvery figure the lessons publish, with its alt text. Written by `notebooks/build.py`.\n"]
     for text in sorted((ROOT / "figures").glob("*.txt")):
         alt = text.read_text(encoding="utf-8").strip()
-        parts.append(f"## {text.stem}\n\n![{alt}]({text.stem}.png)\n\n{alt}\n")
+        others = [text.with_suffix(f".{kind}").name for kind in ("pdf", "svg")]
+        links = "".join(f"[{name}]({name})\n" for name in others if (text.parent / name).exists())
+        parts.append(f"## {text.stem}\n\n![{alt}]({text.stem}.png)\n\n{alt}\n" + (links and f"\n{links}"))
     return "\n".join(parts)
 
 
 def write_pages(timings: dict[str, int]) -> None:
+    handouts.write()
     readme = ROOT / "README.md"
     readme.write_text(with_course_map(readme.read_text(encoding="utf-8"), timings), encoding="utf-8")
     (ROOT / "figures" / "README.md").write_text(gallery(), encoding="utf-8")
@@ -261,7 +285,7 @@ def out_of_date(timings: dict[str, int]) -> list[str]:
     page = ROOT / "figures" / "README.md"
     if not page.exists() or page.read_text(encoding="utf-8") != gallery():
         stale.append("figures/README.md")
-    return stale
+    return stale + handouts.out_of_date()
 
 
 def main() -> int:
