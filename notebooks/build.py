@@ -224,6 +224,14 @@ def student_copies() -> dict[Path, str]:
     return {STUDENT / name: nbformat.writes(notebook) + "\n" for name, notebook in notebooks.items()}
 
 
+def stale_copies() -> list[str]:
+    """Names of the student notebooks that are not what the built lessons give."""
+    copies = student_copies()
+    stale = [f"student/{p.name}" for p, text in copies.items() if not p.exists() or p.read_text("utf-8") != text]
+    orphans = set(STUDENT.glob("*.ipynb")) - set(copies)
+    return stale + sorted(f"student/{p.name} (has no lesson with exercises)" for p in orphans)
+
+
 def write_student_copies() -> None:
     STUDENT.mkdir(exist_ok=True)
     for path, text in student_copies().items():
@@ -275,10 +283,7 @@ def out_of_date(timings: dict[str, int]) -> list[str]:
     stale = [notebook_path(source).name for source in sources if not in_step(source, timings)]
     built = {path.name for path in NOTEBOOKS.glob("*.ipynb")}
     stale += sorted(f"{name} (has no source)" for name in built - {notebook_path(source).name for source in sources})
-    copies = student_copies()
-    stale += [f"student/{p.name}" for p, text in copies.items() if not p.exists() or p.read_text("utf-8") != text]
-    unknown = set(STUDENT.glob("*.ipynb")) - set(copies)
-    stale += sorted(f"student/{p.name} (has no lesson with exercises)" for p in unknown)
+    stale += stale_copies()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     if with_course_map(readme, timings) != readme:
         stale.append("README.md (course map)")
