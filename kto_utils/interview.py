@@ -353,10 +353,11 @@ def panel(session: Session):
     time = ipywidgets.HTML()
     onward = ipywidgets.Button(layout=ipywidgets.Layout(width="auto"), button_style="primary")
     rates = [ipywidgets.Button(description=f"{i}: {name}") for i, name in enumerate(RATINGS)]
-    shown: list[str] = []
+    noted: list[str] = []
 
     def redraw():
-        text.value = "".join(markdown2html(part) for part in shown)
+        rungs = [_rung(session.current, rung) for rung in range(session.rungs)]
+        text.value = "".join(markdown2html(part) for part in (*noted, session.question(), *rungs))
         time.value = f"<small>{session.time_used()}, {len(session.ratings)} of {len(session.questions)} rated</small>"
         over = session.current is None
         onward.disabled = over or session.rungs == len(RUNGS)
@@ -366,18 +367,17 @@ def panel(session: Session):
             button.disabled = over or session.rungs == 0
 
     def next_rung(_):
-        shown.append(session.answer())
+        session.answer()
         redraw()
 
     def rated(rating):
-        noted = session.rate(rating)
-        shown[:] = [noted, session.question()]
+        if session.rungs:  # else somebody called session.rate() meanwhile: show where it stands
+            noted[:] = [session.rate(rating)]
         redraw()
 
     onward.on_click(next_rung)
     for i, button in enumerate(rates):
         button.on_click(lambda _, rating=i: rated(rating))
-    shown.append(session.question())
     redraw()
     return ipywidgets.VBox([time, text, onward, ipywidgets.HBox(rates)])
 
@@ -411,7 +411,7 @@ DRILLS = {
             "of the whole text. Decide for one of the two and keep to it.",
             "A completion that is empty, or cut away to nothing, is no row: its log-ratio would be 0 for ever and put "
             "the constant w/2 into the loss.",
-            "The mask says which tokens count, the label says which way the thumb points. Do not mix the words.",
+            "A special name in the text stays text: a user who types `<eos>` must not end the reply.",
         ),
     ),
     "collate_kto": Task(

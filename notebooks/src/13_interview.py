@@ -20,10 +20,13 @@
 
 # %%
 import datetime
+import math
 
 import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
 
-from kto_utils import calibration, interview, predict, reveal
+from kto_utils import calibration, check, interview, predict, reveal
 from kto_utils.plotting import DOWN, UP, save_figure, use_course_style
 
 use_course_style()
@@ -212,7 +215,87 @@ reveal("cramming", {16: "a", 1: "b"}[wait])
 interview.times()
 
 # %% [markdown]
-# ### Blank page 1 · `get_probs`
+# ### Blank page 1 · Tokens and a mask
+#
+# A row of feedback becomes ids and a mask. The interviewer watches the border between prompt and reply, and the end.
+
+# %%
+drill = interview.drill("tokenize_with_mask")
+
+# %% exercise="drill_tokenize_with_mask"
+def my_tokenize_with_mask(prompt, completion, tokenizer):
+    """Token ids and mask of one row: (input_ids, label_mask), two lists of T ints.
+
+    prompt, completion: str, tokenized as one text; a special name that a user typed stays text.
+    tokenizer: with encode(text, add_special_tokens=..., split_special_tokens=...), bos_token_id, eos_token_id.
+    input_ids: BOS, the tokens of prompt + completion, EOS.
+    label_mask: 0 on BOS and on the tokens that agree, from the beginning, with those of the prompt alone; 1 on all
+    others, EOS included.
+    """
+    ### BEGIN SOLUTION
+    texts = (prompt, prompt + completion)
+    alone, whole = (tokenizer.encode(t, add_special_tokens=False, split_special_tokens=True) for t in texts)
+    shared = 0
+    while shared < len(alone) and alone[shared] == whole[shared]:
+        shared += 1
+    input_ids = [tokenizer.bos_token_id, *whole, tokenizer.eos_token_id]
+    n_prompt = 1 + shared
+    return input_ids, [0] * n_prompt + [1] * (len(input_ids) - n_prompt)
+    ### END SOLUTION
+
+
+# %%
+drill.check(my_tokenize_with_mask)
+
+# %%
+drill.solution()
+
+# %% [markdown]
+# ### Blank page 2 · The collator
+#
+# Rows of different lengths become a batch, and every prompt borrows a reply.
+
+# %%
+drill = interview.drill("collate_kto")
+
+# %% exercise="drill_collate_kto"
+def my_collate_kto(examples, pad_id):
+    """One batch for KTO: padded rows, their thumbs, and the mismatched rows, as a dict of tensors.
+
+    examples: B dicts with input_ids, attention_mask, label_mask (lists of T_i ints) and label (bool).
+    Returns input_ids, attention_mask, label_mask (int64, (B, T)), label (bool, (B,)), and kl_input_ids,
+    kl_attention_mask, kl_label_mask (int64, (B, T_kl)): the prompt of row i with the completion of row i - 1; row 0
+    borrows from the last. Padding to the longest row, on the right: pad_id in the ids (it may be the id of EOS), 0 in
+    the masks. ValueError for fewer than two examples.
+    """
+    ### BEGIN SOLUTION
+    if len(examples) < 2:
+        raise ValueError("a batch of one row has nobody to borrow a completion from")
+    rows = [(example["input_ids"], example["label_mask"]) for example in examples]
+    mixed = []
+    for i, (ids, mask) in enumerate(rows):
+        other_ids, other_mask = rows[i - 1]
+        end, start = mask.index(1), other_mask.index(1)
+        mixed.append((ids[:end] + other_ids[start:], mask[:end] + other_mask[start:]))
+    batch = {"label": torch.tensor([example["label"] for example in examples])}
+    for prefix, some in (("", rows), ("kl_", mixed)):
+        longest = max(len(ids) for ids, _ in some)
+        padded = [(ids, mask, longest - len(ids)) for ids, mask in some]
+        batch[f"{prefix}input_ids"] = torch.tensor([ids + gap * [pad_id] for ids, _, gap in padded])
+        batch[f"{prefix}attention_mask"] = torch.tensor([len(ids) * [1] + gap * [0] for ids, _, gap in padded])
+        batch[f"{prefix}label_mask"] = torch.tensor([mask + gap * [0] for _, mask, gap in padded])
+    return batch
+    ### END SOLUTION
+
+
+# %%
+drill.check(my_collate_kto)
+
+# %%
+drill.solution()
+
+# %% [markdown]
+# ### Blank page 3 · `get_probs`
 #
 # Logits become one log-probability per token. Where do you begin?
 
@@ -236,6 +319,195 @@ def my_get_probs(logits, input_ids, label_mask):
 
 # %%
 drill.check(my_get_probs)
+
+# %%
+drill.solution()
+
+# %% [markdown]
+# ### Exercise 13.1 · From a model to one number
+# ★★☆ · 6 minutes · fill in a function
+#
+# This page is new: no earlier lesson has it as an exercise. From the model to one log-probability for each reply. Say
+# what you do about its length.
+
+# %%
+drill = interview.drill("sequence_logps")
+
+# %% exercise="sequence_logps"
+def my_sequence_logps(model, input_ids, attention_mask, label_mask):
+    """log pi(completion | prompt) of each row, in nats: ids and masks (B, T) -> (B,).
+
+    model(input_ids=..., attention_mask=...).logits are (B, T, V). label_mask is 1 on completion tokens. A gradient
+    reaches the model.
+    """
+    ### BEGIN SOLUTION
+    logits = model(input_ids=input_ids, attention_mask=attention_mask).logits[:, :-1]
+    targets, scored = input_ids[:, 1:], label_mask[:, 1:].bool()
+    logps = logits.log_softmax(-1).gather(-1, targets[..., None]).squeeze(-1)
+    return logps.masked_fill(~scored, 0.0).sum(-1)
+    ### END SOLUTION
+
+
+# %% check="sequence_logps" points=2
+check.sequence_logps(my_sequence_logps)
+
+# %%
+drill.check(my_sequence_logps)
+
+# %%
+drill.solution()
+
+# %% [markdown]
+# ### Blank page 5 · The reference point
+#
+# Two lines of code, four ways to get them wrong.
+
+# %%
+drill = interview.drill("reference_point")
+
+# %% exercise="drill_reference_point"
+def my_reference_point(policy_kl_logps, reference_kl_logps):
+    """z0 from the borrowed completions: twice (B,) in nats -> a scalar tensor in nats, at least 0, without gradient."""
+    ### BEGIN SOLUTION
+    mismatched_logratio = policy_kl_logps - reference_kl_logps
+    return mismatched_logratio.mean().clamp(min=0).detach()
+    ### END SOLUTION
+
+
+# %%
+drill.check(my_reference_point)
+
+# %%
+drill.solution()
+
+# %% [markdown]
+# ### Blank page 6 · The KTO loss
+#
+# The most likely question of all.
+
+# %%
+drill = interview.drill("kto_loss")
+
+# %% exercise="drill_kto_loss"
+def my_kto_loss(
+    policy_logps, reference_logps, label, z0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0
+):
+    """KTO loss of each row: log-probabilities (B,) in nats, label (B,) of bools, z0 a scalar tensor in nats -> (B,)."""
+    ### BEGIN SOLUTION
+    sign = torch.where(label, 1.0, -1.0)
+    weight = torch.where(label, desirable_weight, undesirable_weight)
+    u = sign * beta * (policy_logps - reference_logps - z0)
+    return weight * torch.sigmoid(-u)
+    ### END SOLUTION
+
+
+# %%
+drill.check(my_kto_loss)
+
+# %%
+drill.solution()
+
+# %% [markdown]
+# ### Blank page 7 · The gradient of KTO
+#
+# With pencil and chain rule, then in code.
+
+# %%
+drill = interview.drill("kto_gradient")
+
+# %% exercise="drill_kto_gradient"
+def my_kto_gradient(logratio, label, z0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):
+    """dL/dr_i of the mean KTO loss: logratio (B,) in nats, label (B,) of bools, z0 a scalar tensor in nats -> (B,)."""
+    ### BEGIN SOLUTION
+    sign = torch.where(label, 1.0, -1.0)
+    weight = torch.where(label, desirable_weight, undesirable_weight)
+    u = sign * beta * (logratio - z0)
+    return -sign * weight * beta * torch.sigmoid(u) * torch.sigmoid(-u) / len(logratio)
+    ### END SOLUTION
+
+
+# %%
+drill.check(my_kto_gradient)
+
+# %%
+drill.solution()
+
+# %% [markdown]
+# ### Blank page 8 · The DPO loss
+#
+# They will ask for it beside KTO's.
+
+# %%
+drill = interview.drill("dpo_loss")
+
+# %% exercise="drill_dpo_loss"
+def my_dpo_loss(policy_chosen, policy_rejected, reference_chosen, reference_rejected, beta=0.1):
+    """-log sigmoid(beta * (r_chosen - r_rejected)) of each pair, with r = policy - reference.
+
+    The four tensors: (B,), log-probabilities of whole replies in nats. Returns (B,).
+    """
+    ### BEGIN SOLUTION
+    margin = (policy_chosen - reference_chosen) - (policy_rejected - reference_rejected)
+    return -F.logsigmoid(beta * margin)
+    ### END SOLUTION
+
+
+# %%
+drill.check(my_dpo_loss)
+
+# %%
+drill.solution()
+
+# %% [markdown]
+# ### Blank page 9 · Causal attention
+#
+# Nothing of KTO in it, and still asked: nobody may look ahead.
+
+# %%
+drill = interview.drill("causal_attention")
+
+# %% exercise="drill_causal_attention"
+def my_causal_attention(q, k, v):
+    """Causal attention of one head: q and k (T, d), v (T, e) -> (T, e). A gradient passes through all three."""
+    ### BEGIN SOLUTION
+    scores = q @ k.T / math.sqrt(q.shape[-1])
+    future = torch.ones_like(scores, dtype=torch.bool).triu(diagonal=1)
+    return scores.masked_fill(future, -torch.inf).softmax(-1) @ v
+    ### END SOLUTION
+
+
+# %%
+drill.check(my_causal_attention)
+
+# %%
+drill.solution()
+
+# %% [markdown]
+# ### Blank page 10 · Rotary positions
+#
+# The position goes into the angle.
+
+# %%
+drill = interview.drill("rotary")
+
+# %% exercise="drill_rotary"
+def my_rotary(x):
+    """Rotary positions: x (T, d) with d even -> (T, d), row t turned by position t.
+
+    Entry i is paired with entry i + d/2. A gradient passes through.
+    """
+    ### BEGIN SOLUTION
+    T, d = x.shape
+    speeds = 10000.0 ** (-torch.arange(0, d, 2, dtype=x.dtype) / d)
+    angles = torch.arange(T, dtype=x.dtype)[:, None] * speeds
+    cos, sin = angles.cos(), angles.sin()
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
+    ### END SOLUTION
+
+
+# %%
+drill.check(my_rotary)
 
 # %%
 drill.solution()
