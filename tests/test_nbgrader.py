@@ -47,7 +47,9 @@ def course(tmp_path_factory):
     hand_in(course, "open", {})
     hand_in(course, "cheat", {f"check_{id}": "print('passed')" for id in ours})
     own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "JUPYTER_CONFIG_DIR": str(course / "config"),
-           "KTO_PROGRESS": str(course / "progress.json"), "KTO_FIGURES": str(course / "figures")}  # fmt: skip
+           "KTO_PROGRESS": str(course / "progress.json"), "KTO_FIGURES": str(course / "figures"),
+           # nbgrader starts `alembic` by name
+           "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}  # fmt: skip
     for command in ("generate_assignment", "autograde"):
         done = subprocess.run(
             [sys.executable, "-m", "nbgrader", command, "ps1", f"--course-dir={course}"],
