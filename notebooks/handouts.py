@@ -185,7 +185,7 @@ def quiz_cells(lesson: str) -> list[str]:
 
 def _quiz_entry(question: Question) -> dict:
     right = "Right. " + to_inline_html(question.short, dollars)
-    wrong = f"Not so. Read lesson {question.lesson}, section “{html.escape(question.section, quote=False)}”."
+    wrong = f"Not so. Read lesson {question.lesson}, section “{to_inline_html(question.section, dollars)}”."
     entry = {"question": to_inline_html(question.question, dollars)}
     if question.kind == "choice":
         answers = [
@@ -243,7 +243,7 @@ def note_fields(question: Question) -> list[str]:
         *(to_html(text, brackets) for text in markdown),
         to_html(red_flag_list(question), brackets),
         to_inline_html(question.source, brackets),
-        html.escape(f"{question.lesson}, {question.section}", quote=False),
+        to_inline_html(f"{question.lesson}, {question.section}", brackets),
         question.id,
     ]
 
@@ -292,13 +292,13 @@ body { font: 10pt/1.4 "Helvetica Neue", Arial, "DejaVu Sans", sans-serif; color:
   padding: 0 4mm; }
 h1 { font-size: 18pt; margin: 0.5em 0; } h2 { font-size: 14pt; border-bottom: 1.5pt solid #000; margin: 1.2em 0 0.6em; }
 h3 { font-size: 11pt; margin: 1.2em 0 0.4em; border-bottom: 0.5pt solid #666; break-after: avoid; }
-h4 { font-size: 10pt; margin: 0 0 0.3em; break-after: avoid; }
+h4 { font-size: 1em; margin: 0 0 0.3em; break-after: avoid; }
 p, ul { margin: 0.3em 0; } ul { padding-left: 1.3em; } a { color: inherit; }
 pre { font-size: 8pt; line-height: 1.3; white-space: pre-wrap; border: 0.5pt solid #999; padding: 2mm; margin: 0.4em 0;
   break-inside: avoid; }
 code { font-family: "DejaVu Sans Mono", Consolas, Menlo, monospace; font-size: 90%; }
 math { font-size: 105%; } math[display="block"] { margin: 0.4em 0; }
-.asked { display: grid; grid-template-columns: 2.2em 1fr 8.5em; gap: 0 0.6em; padding: 0.35em 0; break-inside: avoid;
+.asked { display: grid; grid-template-columns: 2.2em 1fr 12em; gap: 0 0.6em; padding: 0.35em 0; break-inside: avoid;
   border-bottom: 0.3pt solid #bbb; }
 .mark { text-align: right; white-space: nowrap; } .small { font-size: 8.5pt; color: #444; }
 .asked p:first-child { margin-top: 0; }
@@ -311,11 +311,11 @@ article { margin-bottom: 1.1em; } article > .small { margin-top: 0.4em; }
 
 def _asked(number: int, question: Question) -> str:
     text = to_html(f"{question.question}\n\n{choice_list(question)}", mathml)
-    place = f"{question.lesson} · difficulty {question.difficulty}"
+    place = f"lesson {question.lesson} · difficulty {question.difficulty}"
     boxes = '<span aria-label="mark: 0, 1 or 2 points">☐ 0 &nbsp; ☐ 1 &nbsp; ☐ 2</span>'
     return (
         f'<div class="asked" id="q{number}"><a href="#a{number}">{number}</a><div>{text}</div>'
-        f'<div class="mark">{boxes}<br><span class="small">lesson {place}</span></div></div>'
+        f'<div class="mark">{boxes}<br><span class="small">{place}</span></div></div>'
     )
 
 
@@ -330,7 +330,7 @@ def _answered(number: int, question: Question) -> str:
     ]
     body = to_html("\n\n".join(part for part in parts if part), mathml)
     source = to_inline_html(question.source, mathml)
-    place = f"Lesson {question.lesson}, {html.escape(question.section, quote=False)}. Source: {source}."
+    place = f"Lesson {question.lesson}, {to_inline_html(question.section, mathml)}. Source: {source}."
     return (
         f'<article id="a{number}"><h4><a href="#q{number}">{number}</a> &nbsp;{title}</h4>\n{body}\n'
         f'<p class="small">{place}</p></article>'
