@@ -327,7 +327,7 @@ drill.solution()
 # ### Exercise 13.1 · From a model to one number
 # ★★☆ · 6 minutes · fill in a function
 #
-# This page is new: no earlier lesson has it as an exercise. From the model to one log-probability for each reply. Say
+# Blank page 4, and a new one: no earlier lesson has it as an exercise. From the model to one number for each reply. Say
 # what you do about its length.
 
 # %%
