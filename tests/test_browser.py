@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 )
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
-PATIENCE = 120  # seconds that a lesson may take; a busy machine is no fault
+PATIENCE = 300  # seconds that a step may take at most; a busy machine is no fault
 
 # The document is shown and its kernel answers. The indicator alone says "idle" before there is a kernel.
 READY = """async () => {
@@ -189,7 +189,7 @@ class Notebook:
 def open_notebook(chromium, lab, pictures):
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(PATIENCE * 1000)
-    expect.set_options(timeout=30_000)
+    expect.set_options(timeout=60_000)
     yield lambda path: Notebook(page, lab, path, pictures)
     page.close()
 
@@ -238,15 +238,21 @@ def test_the_slider_of_lesson_01_moves_the_figure(open_notebook):
     picture, handle = cell.locator(".widget-image"), cell.locator(".noUi-handle")
     expect(picture).to_be_visible()
     assert picture.evaluate("image => image.naturalWidth") > 100
-    before = picture.get_attribute("src")
     notebook.photograph("5_slider_before")
     value = float(cell.locator(".widget-readout").inner_text())
-    for steps in range(1, 21):
+    for steps in range(1, 6):
+        before = picture.get_attribute("src")
         handle.press("ArrowLeft")
         expect(cell.locator(".widget-readout")).to_have_text(f"{value - steps / 100:.2f}")
-    expect(picture).not_to_have_attribute("src", before)
-    notebook.page.wait_for_function(IDLE)
+        expect(picture).not_to_have_attribute("src", before)
     notebook.photograph("6_slider_after")
+
+
+def clock(cell):
+    """Seconds used, as the drill tells them."""
+    expect(cell).to_contain_text(re.compile(r"\d+:\d\d of \d+:\d\d used"))
+    minutes, seconds = re.search(r"(\d+):(\d\d) of ", cell.inner_text()).groups()
+    return 60 * int(minutes) + int(seconds)
 
 
 def test_a_drill_runs_against_the_clock(open_notebook):
@@ -257,14 +263,13 @@ def test_a_drill_runs_against_the_clock(open_notebook):
     expect(page).to_contain_text("The clock runs.")
     exercise, check = start + 1, notebook.find("drill.check(my_get_probs)")
     stub = notebook.page.evaluate(SOURCE, exercise)
-    clock = re.compile(r"0:\d\d of 8:00 used")
     notebook.write(check, "drill.check(my_get_probs)\nprint(drill.time_used())")
 
     notebook.write(exercise, stub.replace("...  # your code here", "return logits"))
     notebook.run(exercise)
     report = notebook.run(check)
     expect(report).to_contain_text("not right yet: ")
-    expect(report).to_contain_text(clock)
+    first = clock(report)
     early = notebook.run(check + 1)
     expect(early).to_contain_text("The clock still runs.")
     notebook.photograph("7_drill")
@@ -273,6 +278,6 @@ def test_a_drill_runs_against_the_clock(open_notebook):
     notebook.run(exercise)
     report = notebook.run(check)
     expect(report).to_contain_text("passed: ")
-    expect(report).to_contain_text(clock)
+    assert clock(report) > first
     expect(notebook.run(check + 1)).to_contain_text("An interviewer listens for")
     notebook.photograph("8_drill_passed")
