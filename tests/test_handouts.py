@@ -311,7 +311,7 @@ def test_the_fields_in_anki_are_those_of_the_bank(imported):
         for text in texts_of(question):
             assert any(contains(words_of_html(value), words(text)) for value in note.values()), (question.id, text)
         formulas = re.findall(r"\\\((.*?)\\\)|\\\[(.*?)\\\]", html.unescape(" ".join(note.values())), flags=re.S)
-        wanted = "\n".join(texts_of(question))
+        wanted = "\n".join([*texts_of(question), question.section])
         assert all("".join(pair).strip() in wanted for pair in formulas)
         assert "$" not in re.sub(r"<pre>.*?</pre>", "", " ".join(note.values()), flags=re.S)
         assert f"lesson_{question.lesson}" in note.tags
@@ -474,7 +474,7 @@ def with_one_operator_changed(expression):
 
 
 # s is 1 or -1: dividing by it is the same as multiplying by it.
-SAME = re.compile(r"/ s\b|\bs / |-s / beta")
+SAME = re.compile(r"/ s\b")
 
 
 @each_formula
