@@ -51,7 +51,7 @@ class _PeakMemory(threading.Thread):
 
 
 def execute(notebook, folder: Path, name: str) -> LessonRun:
-    """Executes a notebook in place, its kernel started in folder.
+    """Executes a notebook in place, its kernel started in folder, with a progress file of its own.
 
     Returns:
         A LessonRun; an error in a cell is reported there, not raised.
@@ -66,6 +66,9 @@ def execute(notebook, folder: Path, name: str) -> LessonRun:
     )
     memory, failure, start = _PeakMemory(), None, time.perf_counter()
     memory.start()
+    learners_own = os.environ.get("KTO_PROGRESS")
+    progress = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    os.environ["KTO_PROGRESS"] = progress.name
     try:
         client.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
@@ -78,6 +81,10 @@ def execute(notebook, folder: Path, name: str) -> LessonRun:
     finally:
         memory.stopped.set()
         memory.join()
+        progress.cleanup()
+        del os.environ["KTO_PROGRESS"]
+        if learners_own is not None:
+            os.environ["KTO_PROGRESS"] = learners_own
     pictures = sum(
         "image/png" in output.get("data", {})
         for cell in notebook.cells

@@ -1,13 +1,15 @@
-"""Builds the lessons: notebooks/src/NN_topic.py (what you edit) -> notebooks/NN_topic.ipynb (executed).
+"""Builds the lessons: notebooks/src/NN_topic.py (what you edit) -> notebooks/NN_topic.ipynb (executed), and from that
+notebooks/student/NN_topic.ipynb (exercises open, nothing run).
 
     python notebooks/build.py             builds what is out of date
     python notebooks/build.py 03 05       builds these lessons, in date or not
     python notebooks/build.py --all       builds everything
     python notebooks/build.py --check     builds nothing, names what is out of date, exit status 1 if any
 
-In a source, {{seconds}} stands for the lesson's measured running time and {{minutes}} for its reading time.
-Besides the notebooks the build writes notebooks/timings.json, the course map and the findings in README.md and the
-gallery figures/README.md.
+In a source, {{seconds}} stands for the lesson's measured running time, {{minutes}} for its reading time, and
+{{questions}}, at the end of a markdown cell, for the lesson's questions from the bank.
+Besides the notebooks the build writes notebooks/timings.json, the course map and the findings in README.md, the gallery
+figures/README.md and everything that notebooks/handouts.py makes.
 """
 
 import argparse
@@ -24,8 +26,11 @@ import nbformat
 NOTEBOOKS = Path(__file__).resolve().parent
 ROOT = NOTEBOOKS.parent
 SOURCES = NOTEBOOKS / "src"
+STUDENT = NOTEBOOKS / "student"
 TIMINGS = NOTEBOOKS / "timings.json"
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(NOTEBOOKS)]
+import handouts  # noqa: E402
+
 # Kernels find the package too, also when this script is called without course.py.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
@@ -48,19 +53,58 @@ def load_timings() -> dict[str, int]:
 
 
 def reading_minutes(cells) -> int:
-    """Minutes to read a lesson, from its length: words of prose plus time for each line of code."""
-    words = sum(len(c.source.split()) for c in cells if c.cell_type == "markdown")
+    """Minutes to read a lesson, from its length: words of prose plus time for each line of code.
+
+    The quiz comes on top: most of its words are folded, and how many a reader unfolds is theirs to say.
+    """
+    prose = (c for c in cells if c.cell_type == "markdown" and "question" not in c.metadata.get("tags", []))
+    words = sum(len(c.source.split()) for c in prose)
     lines = sum(sum(bool(line.strip()) for line in c.source.splitlines()) for c in cells if c.cell_type == "code")
     return max(5, round((words / WORDS_A_MINUTE + lines * SECONDS_A_CODE_LINE / 60) / 5) * 5)
+
+
+def cell_metadata(marks: dict) -> dict:
+    """A cell's metadata in the notebook, from the marks in the source: tags, and nbgrader's for exercises.
+
+    `exercise="ID"` marks the cell with the solution, `check="ID" points=N` the one that gives the points.
+
+    Raises:
+        ValueError: a check without points, or points without a check.
+    """
+    metadata = {"tags": marks["tags"]} if "tags" in marks else {}
+    exercise, check, points = (marks.get(name) for name in ("exercise", "check", "points"))
+    if (check is None) != (points is None):
+        raise ValueError(f"a check cell needs check and points, found check={check!r} points={points!r}")
+    if exercise is not None:
+        grading = {"grade": False, "grade_id": exercise, "locked": False, "solution": True}
+    elif check is not None:
+        grading = {"grade": True, "grade_id": f"check_{check}", "locked": True, "points": points, "solution": False}
+    else:
+        return metadata
+    return metadata | {"nbgrader": grading | {"schema_version": 3, "task": False}}
+
+
+def with_quiz(cells, lesson: str) -> list:
+    """The cells with {{questions}} replaced by the quiz of the lesson: new cells, tagged "question"."""
+    expanded = []
+    for cell in cells:
+        asked = cell.cell_type == "markdown" and cell.source.endswith(handouts.PLACEHOLDER)
+        if asked:
+            cell.source = cell.source.removesuffix(handouts.PLACEHOLDER).rstrip()
+        expanded.append(cell)
+        for text in handouts.quiz_cells(lesson) if asked else ():
+            expanded.append(nbformat.v4.new_markdown_cell(text, metadata={"tags": ["question"]}))
+    return expanded
 
 
 def read_source(source: Path, seconds: int | None):
     """The notebook that a source describes, without outputs. Cell ids depend on the text alone."""
     notebook = jupytext.read(source, fmt="py:percent")
+    notebook.cells = with_quiz(notebook.cells, source.stem[:2])
     minutes = reading_minutes(notebook.cells)
     seen: dict[str, int] = {}
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict({"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {})
+        cell.metadata = nbformat.from_dict(cell_metadata(cell.metadata))
         cell.source = cell.source.replace("{{seconds}}", "?" if seconds is None else str(seconds))
         cell.source = cell.source.replace("{{minutes}}", str(minutes))
         digest = hashlib.sha256(f"{cell.cell_type}{cell.source}".encode()).hexdigest()[:12]
@@ -77,7 +121,7 @@ def read_source(source: Path, seconds: int | None):
 
 
 def in_step(source: Path, timings: dict[str, int]) -> bool:
-    """Whether the committed notebook has the same cells (kind, text, tags) as its source, all of them run."""
+    """Whether the committed notebook has the same cells (kind, text, tags, grading) as its source, all of them run."""
     target = notebook_path(source)
     if not target.exists():
         return False
@@ -85,7 +129,7 @@ def in_step(source: Path, timings: dict[str, int]) -> bool:
     stored = nbformat.read(target, as_version=4)
 
     def essence(notebook):
-        return [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in notebook.cells]
+        return [(c.cell_type, c.source, *map(c.metadata.get, ("tags", "nbgrader"))) for c in notebook.cells]
 
     return essence(wanted) == essence(stored)
 
@@ -139,6 +183,62 @@ def build(source: Path, timings: dict[str, int]) -> str | None:
     return None
 
 
+def has_exercises(notebook) -> bool:
+    return any(cell.metadata.get("nbgrader", {}).get("solution") for cell in notebook.cells)
+
+
+def one_folder_deeper(cell, copied: set[str]) -> None:
+    """Mends what a cell says about files: links in prose, paths that begin with ../ in code.
+
+    A link to a lesson with a student copy stays and so leads to that copy; other paths to files get ../ in front.
+    """
+
+    def mended(found: re.Match) -> str:
+        before, target = found.groups()
+        keep = target in copied or not (NOTEBOOKS / target).exists()
+        return found[0] if keep else f"{before}../{target}"
+
+    pattern = r"(\]\()([^)#\s]+)" if cell.cell_type == "markdown" else r"(\")(\.\./[^\"\n]+)"
+    cell.source = re.sub(pattern, mended, cell.source)
+
+
+def student_copies() -> dict[Path, str]:
+    """Path and text of every student notebook: the built lesson without solutions and outputs.
+
+    nbgrader's preprocessors do the work. A hole in a function's body becomes the stub `...  # your code here`; one at
+    the top level, where JupyterLab would show the dots as a result, becomes the comment alone.
+    """
+    from nbgrader.preprocessors import ClearOutput, ClearSolutions
+
+    inside = ClearSolutions(code_stub={"python": "...  # your code here"})
+    outside = ClearSolutions(code_stub={"python": "# your code here"})
+    lessons = [notebook_path(source) for source in source_paths() if notebook_path(source).exists()]
+    notebooks = {path.name: nbformat.read(path, as_version=4) for path in lessons}
+    notebooks = {name: notebook for name, notebook in notebooks.items() if has_exercises(notebook)}
+    for name, notebook in notebooks.items():
+        for i, cell in enumerate(notebook.cells):
+            clear = outside if re.search("^### BEGIN SOLUTION", cell.source, flags=re.M) else inside
+            clear.preprocess_cell(cell, {"language": "python"}, i)
+            one_folder_deeper(cell, set(notebooks))
+        notebooks[name], _ = ClearOutput().preprocess(notebook, {})
+        nbformat.validate(notebooks[name])
+    return {STUDENT / name: nbformat.writes(notebook) + "\n" for name, notebook in notebooks.items()}
+
+
+def stale_copies() -> list[str]:
+    """Names of the student notebooks that are not what the built lessons give."""
+    copies = student_copies()
+    stale = [f"student/{p.name}" for p, text in copies.items() if not p.exists() or p.read_text("utf-8") != text]
+    orphans = set(STUDENT.glob("*.ipynb")) - set(copies)
+    return stale + sorted(f"student/{p.name} (has no lesson with exercises)" for p in orphans)
+
+
+def write_student_copies() -> None:
+    STUDENT.mkdir(exist_ok=True)
+    for path, text in student_copies().items():
+        path.write_text(text, encoding="utf-8")
+
+
 def course_map(timings: dict[str, int]) -> str:
     """The table of lessons for the README: title, promise, minutes to read, seconds to run."""
     rows = ["| lesson | what you do there | minutes | seconds to run |", "|---|---|---|---|"]
@@ -174,11 +274,14 @@ def gallery() -> str:
     parts = ["# Figures\n\nEvery figure the lessons publish, with its alt text. Written by `notebooks/build.py`.\n"]
     for text in sorted((ROOT / "figures").glob("*.txt")):
         alt = text.read_text(encoding="utf-8").strip()
-        parts.append(f"## {text.stem}\n\n![{alt}]({text.stem}.png)\n\n{alt}\n")
+        others = [text.with_suffix(f".{kind}").name for kind in ("pdf", "svg")]
+        links = "".join(f"[{name}]({name})\n" for name in others if (text.parent / name).exists())
+        parts.append(f"## {text.stem}\n\n![{alt}]({text.stem}.png)\n\n{alt}\n" + (links and f"\n{links}"))
     return "\n".join(parts)
 
 
 def write_pages(timings: dict[str, int]) -> None:
+    handouts.write()
     readme = ROOT / "README.md"
     readme.write_text(with_written_parts(readme.read_text(encoding="utf-8"), timings), encoding="utf-8")
     (ROOT / "figures" / "README.md").write_text(gallery(), encoding="utf-8")
@@ -190,13 +293,14 @@ def out_of_date(timings: dict[str, int]) -> list[str]:
     stale = [notebook_path(source).name for source in sources if not in_step(source, timings)]
     built = {path.name for path in NOTEBOOKS.glob("*.ipynb")}
     stale += sorted(f"{name} (has no source)" for name in built - {notebook_path(source).name for source in sources})
+    stale += stale_copies()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     if with_written_parts(readme, timings) != readme:
         stale.append("README.md (course map or findings)")
     page = ROOT / "figures" / "README.md"
     if not page.exists() or page.read_text(encoding="utf-8") != gallery():
         stale.append("figures/README.md")
-    return stale
+    return stale + handouts.out_of_date()
 
 
 def main() -> int:
@@ -222,6 +326,7 @@ def main() -> int:
         failure = build(source, timings)
         print(f"{source.stem}: {failure or 'built'}", flush=True)
         status |= failure is not None
+    write_student_copies()
     write_pages(load_timings())
     return int(status)
 

@@ -22,7 +22,8 @@ def pytest_configure(config):
     os.environ.setdefault("PYTHONHASHSEED", "0")
     if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit the folder of the process that started them
         folder = tempfile.mkdtemp(prefix="kto_course_")
-        os.environ["KTO_FIGURES"] = folder  # a test run must not rewrite the published figures
+        # A test run must not touch the published figures or a learner's progress.
+        os.environ["KTO_FIGURES"] = os.environ["KTO_PROGRESS"] = folder
         os.environ["KTO_NETWORK_LOG"] = str(Path(folder) / "network.log")
     known = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(GUARD), str(ROOT), *known]))

@@ -2,9 +2,11 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers with two threads each would spin against each other
+os.environ["KTO_PROGRESS"] = tempfile.mkdtemp(prefix="kto_progress_")  # never a learner's own file
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
 import hypothesis  # noqa: E402

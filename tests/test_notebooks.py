@@ -34,7 +34,7 @@ def run_nbval(path, **env):
 
 
 def test_all_lessons_are_there():
-    assert [int(path.stem[:2]) for path in LESSONS] == [*range(13)]
+    assert [int(path.stem[:2]) for path in LESSONS] == [*range(14)]
 
 
 def test_notebooks_and_pages_are_in_step_with_their_sources():
@@ -116,7 +116,7 @@ def test_every_published_figure_has_its_alt_text():
         for name in re.findall(r"save_figure\(\s*\w+,\s*\"(\w+)\"", source.read_text(encoding="utf-8"))
     }
     named |= set(re.findall(r"\"(bench_\w+)\"", (ROOT / "kto_utils" / "bench.py").read_text(encoding="utf-8")))
-    assert pictures == texts == named
+    assert pictures == texts == named | {"formula_card"}
 
 
 @pytest.fixture(scope="module")

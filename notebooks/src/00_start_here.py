@@ -15,25 +15,33 @@
 
 # %% [markdown]
 # **Before you run anything**: the model below earns a thumbs up for about one reply in four. People will
-# now click on 1,200 of its replies to 24 questions, and KTO will train on the clicks. Write down two
-# guesses.
-#
-# 1. What share of its replies to these 24 questions earns a thumbs up afterwards?
-# 2. And its replies to 8 questions that nobody ever clicked on?
+# now click on 1,200 of its replies to 24 questions, and KTO will train on the clicks. What share of its replies to
+# these 24 questions earns a thumbs up afterwards? And of those to 8 questions that nobody ever clicked on? The cells
+# below the imports take your two guesses.
 #
 # New to notebooks? Click on the grey cell below and press **Shift+Enter**: it runs, its output appears
 # under it, and the next cell is selected. Go on like this to the end.
 
 # %%
+import math
+
 import matplotlib.pyplot as plt
 
-from kto_utils import evaluate, train, world
+from kto_utils import check, evaluate, predict, reveal, train, world
 from kto_utils.losses import balanced_weights
 from kto_utils.model import load_reference_model, reference_of
 from kto_utils.plotting import DOWN, NEUTRAL, UP, kto_picture, save_figure, use_course_style
 from kto_utils.tokenizer import load_tokenizer
 
 use_course_style()
+
+# %%
+choices = ["about a quarter, as before", "about half", "more than nine in ten"]
+predict("clicked_questions", "Thumbs up after training, clicked questions?", choices, guess=None, confidence=None)
+
+# %%
+choices = ["about a quarter, as before", "between half and two thirds", "as many as on the clicked ones"]
+predict("new_facts", "And on the 8 questions without clicks?", choices, guess=None, confidence=None)
 
 # %% [markdown]
 # ## 1. KTO in one picture
@@ -143,7 +151,38 @@ assert abs(exact - clicked) < 3 * standard_error
 # The two agree: about one reply in four is liked. (After +- stands one standard error, the spread that
 # chance alone gives.) *New wording* asks the 24 questions in other words. *Untouched facts* are 8 more that
 # the model has seen like all others, but nobody clicks on.
+
+# %% [markdown]
+# ### Exercise 0.1 · Add up what is liked
+# ★☆☆ · 5 minutes · fill in a function
 #
+# In a smaller world a question has four known replies. The model gives them with the probabilities 0.1, 0.4, 0.25
+# and 0.2; the judge likes all but the second. So the thumbs-up rate is 0.1 + 0.25 + 0.2 = 0.55. (Other replies, 0.05
+# in all, are not liked.) Write a function that does this for lists of any length. A few lines are enough.
+#
+# In every exercise you write in the place of the dots and run the cell, then the one below it, which looks at your
+# answer and gives a hint. You may skip them all.
+
+# %% exercise="thumbs_up_rate"
+def my_thumbs_up_rate(probabilities, liked):
+    """Probability of a reply that is liked, from 0 to 1.
+
+    probabilities: a list of numbers, such as [0.1, 0.4, 0.25, 0.2].
+    liked: for each of them True or False, such as [True, False, True, True].
+    """
+    ### BEGIN SOLUTION
+    rate = 0.0
+    for i in range(len(liked)):
+        if liked[i]:
+            rate = rate + probabilities[i]
+    return rate
+    ### END SOLUTION
+
+
+# %% check="thumbs_up_rate" points=2
+check.thumbs_up_rate(my_thumbs_up_rate)
+
+# %% [markdown]
 # ## 5. Train
 #
 # Thumbs up are rare, so each gets a larger weight. We balance the two kinds and lean a little towards the
@@ -207,14 +246,35 @@ plt.show()
 # %% [markdown]
 # Blue is what the judge likes. Did you like *Are you serious? It is blue.*? It fell all the same: your one
 # thumb stands against the judge's hundreds of thumbs down on rude replies.
+
+# %% [markdown]
+# ### Exercise 0.2 · From probability to log-ratio
+# ★☆☆ · 3 minutes · predict a number
 #
+# The frozen copy gives a reply with probability 0.4. After training the policy gives it with probability 0.1. What
+# is its log-ratio $r$? In Python the logarithm $\ln$ is `math.log`.
+
+# %% exercise="first_logratio"
+answer = ...  # a number, or a formula for it
+### BEGIN SOLUTION
+answer = math.log(0.1) - math.log(0.4)
+### END SOLUTION
+
+# %% check="first_logratio" points=1
+check.first_logratio(answer)
+
+# %% [markdown]
 # Now your two guesses.
 
 # %%
 after = evaluate.report(policy)
 show(after)
-assert after[0]["thumbs_up"] > 0.9
+clicked_rate, untouched_rate = after[0]["thumbs_up"], after[2]["thumbs_up"]
+assert clicked_rate > 0.9 and 1 / 2 < untouched_rate < 2 / 3
+reveal("clicked_questions", "c")
+reveal("new_facts", "b")
 
+# %%
 fig, ax = plt.subplots()
 for i, (a, b) in enumerate(zip(before, after, strict=True)):
     ax.bar([i - 0.2, i + 0.2], [a["thumbs_up"], b["thumbs_up"]], width=0.36, color=["#BBBBBB", UP])
@@ -287,6 +347,42 @@ for learning_rate in (5e-4, 5e-5):
 # On the clicked questions you should see *right* above 0.9 and *polite* at 0.000 (so *thumbs up*, which asks
 # the polite judge, is 0.000 too): mostly replies such as *It is blue. Even a child knows that.*
 # </details>
+
+# %% [markdown]
+# ### Exercise 0.3 · Somebody else's thumbs
+# ★☆☆ · 3 minutes · read a figure and choose a cause
+#
+# Somebody else clicks on the 1,200 replies of section 3. The bars show how often each kind of reply gets a thumbs up.
+# Nobody is perfect: now and then the thumb slips. What does this person like?
+#
+# - a) right replies, polite or rude
+# - b) polite replies, right or wrong
+# - c) only replies that are polite and right
+# - d) nothing in particular, it is chance
+
+# %%
+from kto_utils.checks.lesson_00 import mystery_shares
+
+shares = mystery_shares(clicks)
+fig, ax = plt.subplots(figsize=(6.0, 3.4))
+ax.bar(list(shares), list(shares.values()), width=0.6, color=UP)
+for place, share in enumerate(shares.values()):
+    ax.text(place, share + 0.02, f"{share:.2f}", ha="center")
+ax.set(ylim=(0, 1.1), ylabel="share of thumbs up", title="Thumbs by somebody else")
+save_figure(fig, "00_somebody_else", alt=(
+    "Share of thumbs up that somebody else gives to four kinds of reply. Polite and right: about nine in ten. "
+    "Polite and wrong: about nine in ten. Rude and right: about one in ten. Rude and wrong: about one in ten."
+))  # fmt: skip
+plt.show()
+
+# %% exercise="mystery_taste"
+answer = ...  # a letter in quotes, such as "a"
+### BEGIN SOLUTION
+answer = "b"
+### END SOLUTION
+
+# %% check="mystery_taste" points=1
+check.mystery_taste(answer)
 
 # %% [markdown]
 # ## The course

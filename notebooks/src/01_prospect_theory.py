@@ -22,7 +22,8 @@
 # otherwise. On average the ticket pays 80.
 #
 # Which would you take? And a person with the median parameters that Tversky and Kahneman measured in 1992:
-# for which sure amount would they give the ticket away? Write both down; section 5 computes the second.
+# from which sure amount on would they give the ticket away? The cell below the imports takes your guess, section 5
+# computes it.
 
 # %%
 import io
@@ -32,9 +33,14 @@ import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
 
+from kto_utils import check, predict, reveal
 from kto_utils.plotting import ACCENT, DOWN, NEUTRAL, UP, label_line, save_figure, use_course_style
 
 use_course_style()
+
+# %%
+choices = ["about 45 dollars", "about 57 dollars", "about 68 dollars", "about 80 dollars"]
+predict("ticket_price", "From which sure amount on is the ticket given away?", choices, guess=None, confidence=None)
 
 # %% [markdown]
 # ## 1. A reference point
@@ -87,6 +93,23 @@ save_figure(
     "-17.1 at a loss of 10.",
 )
 plt.show()
+
+# %% [markdown]
+# ### Exercise 1.1 · What makes up for a loss
+# ★★☆ · 5 minutes · predict a number
+#
+# A coin: heads, you win $x$ dollars; tails, you lose 10. How large must $x$ be so that the win feels exactly as
+# strong as the loss? Take $\alpha = 0.88$ and $\lambda = 2.25$. Solve it on paper, or by trying with `value`, to
+# the nearest 10 cents.
+
+# %% exercise="balance"
+answer = ...  # a number of dollars
+### BEGIN SOLUTION
+answer = (2.25 * 10**0.88) ** (1 / 0.88)
+### END SOLUTION
+
+# %% check="balance" points=1
+check.balance(answer)
 
 # %% [markdown]
 # ## 2. Diminishing sensitivity, computed
@@ -217,6 +240,48 @@ for amount in (1, 10, 1000):
     print(f"{amount:>5} dollars: ratio {one:.2f} with one exponent, {two:.2f} with 0.80 for losses")
 
 # %% [markdown]
+# ### Exercise 1.2 · A stranger's losses
+# ★★☆ · 4 minutes · read a curve
+#
+# The same ratio for a stranger, drawn against the amount. The grey line is the person of 1992. In what does the
+# stranger differ, all else being equal?
+#
+# - a) a larger loss aversion $\lambda$
+# - b) a smaller exponent for losses than for gains
+# - c) a larger exponent for losses than for gains
+# - d) two equal exponents, both larger than 0.88
+# - e) another reference point, from which $z$ is measured
+
+# %%
+from kto_utils.checks.lesson_01 import mystery_ratio
+
+amount = np.geomspace(1, 1000, 61)
+fig, ax = plt.subplots(figsize=(6.4, 3.4))
+ax.plot(amount, mystery_ratio(amount), color=DOWN)
+ax.plot(amount, -value(-amount) / value(amount), color=NEUTRAL, ls="-", lw=1.2)
+label_line(ax, 30, 3.05, "a stranger", color=DOWN)
+label_line(ax, 100, 2.32, "the person of 1992", color=NEUTRAL)
+ax.set(xscale="log", xlabel="amount (dollars, log scale)", ylabel="loss / gain", ylim=(1.9, 3.9))
+ax.set_title("How many times as strong is an equal loss?")
+save_figure(
+    fig,
+    "01_stranger",
+    alt="How many times as strong as a gain an equal loss is felt, against the amount from 1 to 1000 dollars, "
+    "on a log scale. For the person of 1992 it is 2.25 at every amount. The stranger begins at the same "
+    "2.25 at 1 dollar and rises steadily to about 3.6 at 1000 dollars.",
+)
+plt.show()
+
+# %% exercise="mystery_person"
+answer = ...  # a letter in quotes
+### BEGIN SOLUTION
+answer = "c"
+### END SOLUTION
+
+# %% check="mystery_person" points=1
+check.mystery_person(answer)
+
+# %% [markdown]
 # ## 4. Chances are bent as well
 #
 # A chance of 1 in 1,000 is felt as more than that, a chance of 99 in 100 as less. The 1992 paper (Eq. 6) puts
@@ -317,6 +382,7 @@ sure = value(60)
 swap = bisect(lambda amount: value(amount) - ticket, 1, 100)
 print(f"the ticket feels like {ticket:.2f}, sixty dollars feel like {sure:.2f}")
 print(f"the ticket is given away for any sure amount above {swap:.2f} dollars")
+reveal("ticket_price", {45: "a", 57: "b", 68: "c", 80: "d"}[round(float(swap))])
 
 # %% [markdown]
 # They take the 60, and would take anything above 56.75 for a ticket that pays 80 on average. How close was
@@ -340,6 +406,32 @@ print(f"the gamble feels like {separable:.1f}, a sure 100 feels like {value(100)
 # adds. With the best prize first,
 #
 # $$\pi_i = w(p_1 + \dots + p_i) - w(p_1 + \dots + p_{i-1})$$
+
+# %% [markdown]
+# ### Exercise 1.3 · The weight of at least this much
+# ★★☆ · 8 minutes · fill in a function
+#
+# Compute all $\pi_i$ before you read ours below. Nothing is reached before the first prize, so its second term
+# is 0. Rounding can push the last sum a little past 1, where $w$ has no value; cut it off there.
+
+
+# %% exercise="rank_weights"
+def my_rank_weights(probabilities, w):
+    """Decision weights pi (n,) of n outcomes.
+
+    probabilities: NumPy array (n,), the best prize first; w: a function for numbers or arrays between 0 and 1.
+    """
+    ### BEGIN SOLUTION
+    reached = np.minimum(np.cumsum(probabilities), 1)
+    return np.diff(w(reached), prepend=0.0)
+    ### END SOLUTION
+
+
+# %% check="rank_weights" points=3
+check.rank_weights(my_rank_weights)
+
+# %% [markdown]
+# Ours takes the exponent $\gamma$ in the place of the function.
 
 
 # %%
@@ -556,6 +648,34 @@ for z in (0.0, 0.001, 1.0, 10.0, 50.0, 100.0):
 # A thumb up is worth $v = \lambda_D\,\sigma(\beta(r - z_0))$ and its loss is $\lambda_D - v$. A thumb down is
 # worth $v = \lambda_U\,\sigma(\beta(z_0 - r))$ and its loss is $\lambda_U - v$. The **label** picks the branch,
 # not the sign of $r - z_0$.
+
+# %% [markdown]
+# ### Exercise 1.4 · The label picks the branch
+# ★★☆ · 6 minutes · repair a function
+#
+# Somebody wrote $v$ like this. It is right for a liked reply that has become likelier, as long as $z_0 = 0$.
+# Repair its two faults.
+#
+# ```python
+# def broken_kto_value(r, label, z0=0.0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):
+#     if r > z0:
+#         return desirable_weight * sigmoid(beta * r - z0)
+#     return undesirable_weight * sigmoid(z0 - beta * r)
+# ```
+
+
+# %% exercise="kto_value"
+def my_kto_value(r, label, z0=0.0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):
+    """Value v of one reply: r and z0 in nats, label True for a thumb up."""
+    ### BEGIN SOLUTION
+    if label:
+        return desirable_weight * sigmoid(beta * (r - z0))
+    return undesirable_weight * sigmoid(beta * (z0 - r))
+    ### END SOLUTION
+
+
+# %% check="kto_value" points=2
+check.kto_value(my_kto_value)
 
 
 # %%

@@ -20,7 +20,8 @@
 # **Before you run anything**
 #
 # The prompt in this lesson has 12 tokens, counted from 0. You replace token 6 by another one. At how many of
-# the 12 positions will the model's outputs change? Write your number down. Section 9 computes it.
+# the 12 positions will the model's outputs change? The cell below the imports takes your
+# guess. Section 9 computes it.
 
 # %%
 import copy
@@ -29,7 +30,7 @@ import math
 import matplotlib.pyplot as plt
 import torch
 
-from kto_utils import evaluate, world
+from kto_utils import check, evaluate, predict, reveal, world
 from kto_utils.collator import mismatched, pad_rows
 from kto_utils.data import format_prompt, load_eight_rows, tokenize_feedback
 from kto_utils.logprobs import sequence_logps
@@ -40,6 +41,10 @@ from kto_utils.tokenizer import load_tokenizer
 
 use_course_style()
 torch.set_printoptions(precision=4, sci_mode=False)
+
+# %%
+choices, asked = ["1", "5", "6", "12"], "Token 6 of 12 is replaced. At how many positions do the outputs change?"
+predict("positions_that_change", asked, choices, guess=None, confidence=None)
 
 # %% [markdown]
 # ## 1. What goes in, what comes out
@@ -163,6 +168,21 @@ plt.show()
 # parameters sit there.
 
 # %% [markdown]
+# ### Exercise 2.1 · One layer more
+# ★☆☆ · 3 minutes · predict a number
+#
+# The same model with three layers in the place of two, all else unchanged: how many parameters are added?
+
+# %% exercise="one_layer"
+answer = ...  # a number
+### BEGIN SOLUTION
+answer = 4 * 256 * 256 + 3 * 256 * 512 + 2 * 256
+### END SOLUTION
+
+# %% check="one_layer" points=1
+check.one_layer(answer)
+
+# %% [markdown]
 # ## 3. A token becomes a vector
 #
 # From here on you write the model yourself. All you take from the library is its weights, as float64 numbers
@@ -235,6 +255,36 @@ print("before:", h.shape, "  after:", q.shape, "(heads, T, numbers per head)")
 #
 # $$(a, b) \to (a\cos t\omega - b\sin t\omega,\; a\sin t\omega + b\cos t\omega)$$
 
+# %% [markdown]
+# ### Exercise 2.2 · Turn by position
+# ★★☆ · 10 minutes · fill in a function
+#
+# Write the rotation before you read ours below, for the queries of one head: row $t$ of `x` stands at position
+# $t = 0, 1, 2, \dots$ and has $d$ entries. For each $i = 0, \dots, \frac{d}{2} - 1$, entries $i$ and
+# $i + \frac{d}{2}$ are a point $(a, b)$ that turns by $t \cdot 10000^{-2i/d}$.
+
+# %% exercise="rotary"
+def my_rotary(x):
+    """Rotary positions: x (T, d) with d even -> (T, d), row t turned by position t.
+
+    Entry i is paired with entry i + d/2. A gradient passes through.
+    """
+    ### BEGIN SOLUTION
+    T, d = x.shape
+    speeds = 10000.0 ** (-torch.arange(0, d, 2, dtype=x.dtype) / d)
+    angles = torch.arange(T, dtype=x.dtype)[:, None] * speeds
+    cos, sin = angles.cos(), angles.sin()
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
+    ### END SOLUTION
+
+
+# %% check="rotary" points=3
+check.rotary(my_rotary)
+
+# %% [markdown]
+# Here is ours. It makes a table of cosines and sines once and uses it for the queries and keys of every head.
+
 # %%
 def rotary_table(T, head_size, theta=10000.0):
     speeds = theta ** (-torch.arange(0, head_size, 2, dtype=torch.float64) / head_size)
@@ -298,6 +348,31 @@ assert math.isclose(score(5, 3), score(9, 7), abs_tol=1e-10)
 #
 # $$\text{attend}(Q, K, \mathcal{V}) =
 # \text{softmax}\!\left(\frac{QK^\top}{\sqrt d} + \text{mask}\right)\mathcal{V}$$
+
+# %% [markdown]
+# ### Exercise 2.3 · Attention without looking ahead
+# ★★☆ · 8 minutes · fill in a function
+#
+# One head, before you read ours below. Row $t$ of the result is $\sum_{s \le t} \text{share}_{ts}\, v_s$. The
+# shares of row $t$ are the softmax, over $s = 0, \dots, t$ alone, of $q_t \cdot k_s / \sqrt d$. You may use
+# torch's `softmax`. Scores of 1000 must not end in NaN.
+
+# %% exercise="causal_attention"
+def my_causal_attention(q, k, v):
+    """Causal attention of one head: q and k (T, d), v (T, e) -> (T, e). A gradient passes through all three."""
+    ### BEGIN SOLUTION
+    scores = q @ k.T / math.sqrt(q.shape[-1])
+    future = torch.ones_like(scores, dtype=torch.bool).triu(diagonal=1)
+    return scores.masked_fill(future, -torch.inf).softmax(-1) @ v
+    ### END SOLUTION
+
+
+# %% check="causal_attention" points=3
+check.causal_attention(my_causal_attention)
+
+# %% [markdown]
+# Ours does all heads at once and also returns the *pattern*, the table of shares. The mask can be left out, to
+# see later what happens then.
 
 # %%
 def attend(q, k, v, causal=True):
@@ -404,6 +479,7 @@ for name, change in (("ours", ours), ("library", theirs)):
     print(f"{name:<8} changes at {(change > 1e-9).nonzero()[:, 0].tolist()}")
     assert (change[:6] < 1e-12).all()
     assert (change[6:] > 1e-9).all()
+reveal("positions_that_change", {1: "a", 5: "b", 6: "c", 12: "d"}[int((theirs > 1e-9).sum())])
 
 # %% [markdown]
 # Six positions: token 6 itself and the five after it. Nothing before it moves. This is *causality*. Now do
@@ -671,6 +747,11 @@ train_a_little(policy, alias)
 # prompts, or 0 if that is negative.
 
 # %%
+choices = ["near 0", "near 0.5", "near 1", "none, an error is raised"]
+asked = "Two independent random models: what is the mean loss before training?"
+predict("loss_of_a_stranger", asked, choices, guess=None, confidence=None)
+
+# %%
 mixed_batch = pad_rows(mismatched(examples), tokenizer.pad_token_id)
 
 
@@ -684,6 +765,7 @@ untrained, stranger = (to_float64(tiny_llama(512, 128, 256, seed=seed)) for seed
 for name, model in (("copy", reference_of(untrained)), ("second init", stranger)):
     r, z0, losses = step_zero(untrained, model)
     print(f"{name:<12} loss {losses.mean():.4f}  r", [round(value, 2) + 0.0 for value in r.tolist()])
+reveal("loss_of_a_stranger", {0.0: "a", 0.5: "b", 1.0: "c"}[round(losses.mean().item(), 1)])
 
 # %% [markdown]
 # A loss of 0.4994 looks harmless, and nothing crashes. But every $r$ already says that the policy has
@@ -752,6 +834,36 @@ print(f"uniform over 512 tokens:             {math.log(512):.3f} nats")
 # %% [markdown]
 # Two checks catch both mistakes. **Before the first step $r$ is exactly 0 for every row**: the stranger
 # fails here. **After the first step it is not**: the alias fails here.
+
+# %% [markdown]
+# ### Exercise 2.4 · A copy that holds still
+# ★★☆ · 6 minutes · repair a function
+#
+# A colleague makes the reference like this. The first `loss.backward()` stops with an error: nothing requires
+# a gradient. That is only the first of its faults. Repair it: the policy is in training mode, about to learn,
+# and must stay as it is.
+#
+# ```python
+# def broken_reference(policy):
+#     reference = copy.copy(policy)
+#     for p in reference.parameters():
+#         p.requires_grad = False
+#     return reference.eval()
+# ```
+
+# %% exercise="frozen_reference"
+def my_reference(policy):
+    """A frozen twin of a model: the same numbers in memory of its own, no gradients, in eval mode."""
+    ### BEGIN SOLUTION
+    reference = copy.deepcopy(policy)
+    for p in reference.parameters():
+        p.requires_grad = False
+    return reference.eval()
+    ### END SOLUTION
+
+
+# %% check="frozen_reference" points=2
+check.frozen_reference(my_reference)
 
 # %% [markdown]
 # ## Optional: where the last digits differ

@@ -19,8 +19,8 @@
 # A user asks which sound an owl makes. The model replies ` No.` and gets a thumbs down. Those are four
 # characters: a blank (the space character), two letters, a full stop.
 #
-# The row becomes a list of token ids, and the loss scores some of their positions. How many? Write a number
-# down. Section 7 prints the answer.
+# The row becomes a list of token ids, and the loss scores some of their positions. How many? The cell below the
+# imports takes your guess. Section 7 prints the answer.
 
 # %%
 import json
@@ -35,7 +35,7 @@ import matplotlib.pyplot as plt
 import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
-from kto_utils import data, world
+from kto_utils import check, data, predict, reveal, world
 from kto_utils.data import format_prompt, load_eight_rows
 from kto_utils.logprobs import sequence_logps
 from kto_utils.model import load_reference_model
@@ -44,6 +44,10 @@ from kto_utils.tokenizer import BPETokenizer, load_tokenizer, to_fast_tokenizer
 
 use_course_style()
 datasets.disable_progress_bars()
+
+# %%
+choices = ["3", "4", "5", "18"]
+predict("scored_positions", "The reply ` No.`: how many positions are scored?", choices, guess=None, confidence=None)
 
 # %% [markdown]
 # ## 1. Text is bytes
@@ -110,7 +114,24 @@ for ids in words:
 
 # %% [markdown]
 # `moo` is now two tokens. In the next round `m` + `oo` is a pair like any other, so merges build on merges.
+
+# %% [markdown]
+# ### Exercise 3.1 · One merge later
+# ★☆☆ · 3 minutes · predict a number
 #
+# The merge `oo` is done. Now count pairs again and merge the winner, once. How many tokens do all ten words take
+# then, if `moo` occurs five times, `woof` three times and `roar` twice?
+
+# %% exercise="second_merge"
+answer = ...  # a number
+### BEGIN SOLUTION
+answer = 5 * 1 + 3 * 3 + 2 * 4  # moo is one token, woof three, roar four
+### END SOLUTION
+
+# %% check="second_merge" points=1
+check.second_merge(answer)
+
+# %% [markdown]
 # One rule is missing. Without it the full stop and the next sentence's `It` could grow together into a token
 # that means nothing. So text is first cut into chunks, and no merge reaches across a cut. The blank travels
 # with the word **after** it; that decides what happens in section 8.
@@ -178,6 +199,36 @@ print("longest:", sorted(tokens, key=len)[-7:])
 #
 # Encoding repeats history: cut into chunks, start from bytes, and apply the merge that was learned
 # **earliest** as long as any applies.
+
+# %% [markdown]
+# ### Exercise 3.2 · Repeat history
+# ★★☆ · 6 minutes · fill in a function
+#
+# Encode one chunk. As long as two neighbours are a pair in `merges`: among those pairs take the one that was learned
+# first, and replace it by its id. A dict keeps its order, so the pairs stand in `merges` in the order of learning.
+# You may use `merge` and `pairwise` from above.
+
+# %% exercise="encode_word"
+def my_encode_word(word, merges):
+    """Merges the tokens of one chunk until no known pair is left.
+
+    word: tuple of byte ids. merges: {(left id, right id): new id}, the earliest first.
+    Returns a tuple of token ids.
+    """
+    ### BEGIN SOLUTION
+    order = list(merges)
+    while known := [pair for pair in pairwise(word) if pair in merges]:
+        earliest = min(known, key=order.index)
+        word = merge(word, earliest, merges[earliest])
+    return word
+    ### END SOLUTION
+
+
+# %% check="encode_word" points=2
+check.encode_word(my_encode_word)
+
+# %% [markdown]
+# The course's version keeps the rank of every pair, and walks over all chunks of a text:
 
 
 # %%
@@ -361,6 +412,40 @@ for number, row in enumerate(rows):
 # the longest common beginning; section 8 shows why. (TRL 1.16 does the same. TRL is Hugging Face's training
 # library for alignment methods.)
 
+# %% [markdown]
+# ### Exercise 3.3 · One row, two lists
+# ★★☆ · 8 minutes · fill in a function
+#
+# Write that down for one row, before you read on. `ids_of` from section 5 tokenizes a text the way it is needed here.
+
+# %% exercise="tokenize_with_mask"
+def my_tokenize_with_mask(prompt, completion, tokenizer):
+    """Token ids and mask of one row: (input_ids, label_mask), two lists of T ints.
+
+    prompt, completion: str, tokenized as one text; a special name that a user typed stays text.
+    tokenizer: with encode(text, add_special_tokens=..., split_special_tokens=...), bos_token_id, eos_token_id.
+    input_ids: BOS, the tokens of prompt + completion, EOS.
+    label_mask: 0 on BOS and on the tokens that agree, from the beginning, with those of the prompt alone; 1 on all
+    others, EOS included.
+    """
+    ### BEGIN SOLUTION
+    texts = (prompt, prompt + completion)
+    alone, whole = (tokenizer.encode(t, add_special_tokens=False, split_special_tokens=True) for t in texts)
+    shared = 0
+    while shared < len(alone) and alone[shared] == whole[shared]:
+        shared += 1
+    input_ids = [tokenizer.bos_token_id, *whole, tokenizer.eos_token_id]
+    n_prompt = 1 + shared
+    return input_ids, [0] * n_prompt + [1] * (len(input_ids) - n_prompt)
+    ### END SOLUTION
+
+
+# %% check="tokenize_with_mask" points=3
+check.tokenize_with_mask(my_tokenize_with_mask)
+
+# %% [markdown]
+# The course's version also carries the thumb, and can cut a long row (section 9):
+
 
 # %%
 def common_prefix(a, b):
@@ -394,10 +479,11 @@ print("position  id   mask  token")
 for position, (i, mask) in enumerate(zip(owl["input_ids"], owl["label_mask"], strict=True)):
     print(f"{position:8d}  {i:3d}  {mask:4d}  {tokenizer.decode([i])!r}")
 print("scored positions:", sum(owl["label_mask"]))
+reveal("scored_positions", "abcd"[choices.index(str(sum(owl["label_mask"])))])
 
 # %% [markdown]
 # Four. ` No` is no token of this vocabulary, so it takes two; the full stop and `<eos>` make four. If you
-# wrote 4, check that it was for this reason and not for the four characters.
+# said 4, check that it was for this reason and not for the four characters.
 #
 # Two checks that hold for every row: what is scored spells the completion, and it ends in `<eos>`.
 
@@ -531,9 +617,11 @@ print(pairs[0])
 
 # %% [markdown]
 # The obvious way with `map`: take a block of pairs, return all chosen replies, then all rejected ones. `map`
-# hands over blocks of 1,000. Then read the rows in order, eight to a batch.
-#
-# In how many of the 625 batches do both thumbs occur? Guess first.
+# hands over blocks of 1,000. Then read the rows in order, eight to a batch. That makes 625 batches.
+
+# %%
+choices = ["none", "one", "about 125", "about 620"]
+predict("batches_in_blocks", "In how many batches do both thumbs occur?", choices, guess=None, confidence=None)
 
 
 # %%
@@ -557,6 +645,8 @@ def mixed(shares):
 
 in_order = share_up(list(thumbs["label"]))
 print(mixed(in_order), "of", len(in_order), "batches are mixed")
+assert mixed(in_order) == 1
+reveal("batches_in_blocks", "b")
 
 # %% [markdown]
 # One, where the last, shorter block happens to split a batch. Before it, 125 batches in a row are all liked,
@@ -564,8 +654,44 @@ print(mixed(in_order), "of", len(in_order), "batches are mixed")
 #
 # TRL 1.16 unpairs in such blocks, reads in order, and shuffles nothing; a run there gave the same 1 of 625. So
 # unpair yourself, and shuffle **before** you hand the rows to any trainer.
+
+# %% [markdown]
+# ### Exercise 3.4 · Shuffled, but how
+# ★★☆ · 6 minutes · repair a function
 #
-# What to expect then? Eight fair coins show one side only with probability $2 \cdot (1/2)^8$.
+# Somebody knew that one must shuffle, and wrote this. Still nearly every batch holds one kind of thumb. Repair it.
+# In the end, the two replies of a pair should not stand side by side either, other than by chance.
+#
+# ```python
+# def broken_unpair(pairs, seed):
+#     rng = random.Random(seed)
+#     up = [{"prompt": p["prompt"], "completion": p["chosen"], "label": True} for p in pairs]
+#     down = [{"prompt": p["prompt"], "completion": p["rejected"], "label": False} for p in pairs]
+#     rng.shuffle(up)
+#     rng.shuffle(down)
+#     return up + down
+# ```
+
+# %% exercise="unpair"
+def my_unpair(pairs, seed):
+    """Twice as many rows as pairs, in an order that the seed decides.
+
+    pairs: dicts with prompt, chosen, rejected. Returns a list of dicts with prompt, completion, label (True or False).
+    """
+    ### BEGIN SOLUTION
+    up = [{"prompt": p["prompt"], "completion": p["chosen"], "label": True} for p in pairs]
+    down = [{"prompt": p["prompt"], "completion": p["rejected"], "label": False} for p in pairs]
+    rows = up + down
+    random.Random(seed).shuffle(rows)
+    return rows
+    ### END SOLUTION
+
+
+# %% check="unpair" points=2
+check.unpair(my_unpair)
+
+# %% [markdown]
+# What to expect after a shuffle? Eight fair coins show one side only with probability $2 \cdot (1/2)^8$.
 
 
 # %%

@@ -20,7 +20,7 @@
 # **Before you run anything**
 #
 # One thumb in four is up. You shuffle your rows and train with batches of 8. In how many batches out of a
-# hundred do all eight thumbs point the same way? Write your guess down; section 10 computes it.
+# hundred do all eight thumbs point the same way? The cell below the imports takes your guess; section 10 computes it.
 
 # %%
 import random
@@ -33,8 +33,9 @@ from matplotlib.colors import ListedColormap
 from torch.utils.data import DataLoader
 from transformers import DataCollatorForLanguageModeling, DataCollatorWithPadding
 
+from kto_utils import check, predict, reveal, world
 from kto_utils import collator as package
-from kto_utils import world
+from kto_utils.checks.lesson_04 import unknown_lenders
 from kto_utils.data import load_eight_rows, tokenize_feedback
 from kto_utils.logprobs import sequence_logps
 from kto_utils.model import load_reference_model
@@ -43,6 +44,11 @@ from kto_utils.tokenizer import load_tokenizer
 
 use_course_style()
 torch.set_printoptions(precision=4, sci_mode=False)
+
+# %%
+offered = [1, 10, 25, 50]
+predict("one_sided_batches", "One thumb in four is up: how many batches of 8 in a hundred hold one kind of thumb?",
+        [f"about {n}" for n in offered], guess=None, confidence=None)  # fmt: skip
 
 # %% [markdown]
 # ## 1. Eight rows that do not fit together
@@ -109,6 +115,22 @@ print("rows with thumbs up:", int(label.sum()), "of", len(label))
 # The three are used in different places. `attention_mask` goes *into* the model: do not read padding.
 # `label_mask` picks the tokens whose scores are added up *after* the model. `label` is the thumb; it picks
 # whole rows (`losses[label]`). People mix up the last two.
+
+# %% [markdown]
+# ### Exercise 4.1 · Count the zeros
+# ★☆☆ · 3 minutes · predict a number
+#
+# Three rows have 18, 21 and 44 tokens. Of these, 4, 6 and 21 are scored. The rows are padded to one batch. How many
+# zeros does its `label_mask` hold?
+
+# %% exercise="count_zeros"
+answer = ...  # a number
+### BEGIN SOLUTION
+answer = 3 * 44 - (4 + 6 + 21)  # all cells of the rectangle, less those that are scored
+### END SOLUTION
+
+# %% check="count_zeros" points=1
+check.count_zeros(answer)
 
 # %% [markdown]
 # ## 3. The same as a function
@@ -361,10 +383,85 @@ plt.show()
 # %% [markdown]
 # The direction is a convention. We take row $i-1$, as TRL 1.16 does; the authors' code (HALOs, main) takes
 # row $i+1$.
+
+# %% [markdown]
+# ### Exercise 4.2 · Who keeps their own?
+# ★★☆ · 4 minutes · read a curve
 #
+# Another rule for lending completions, `unknown_lenders`. For each batch size the bars count the rows that keep their
+# own. Which rule is it?
+#
+# - `"a"`: the list is reversed;
+# - `"b"`: row $i$ gets the completion of row $i-2$, around the wheel;
+# - `"c"`: the batch is cut into two halves, and each half is rotated by one;
+# - `"d"`: the completions are shuffled.
+
+# %%
+sizes = range(1, 13)
+fig, ax = plt.subplots(figsize=(6.4, 2.6))
+ax.bar(sizes, [kept(unknown_lenders(size)) for size in sizes], color=DOWN)
+ax.set(xlabel="batch size (rows)", ylabel="rows that keep their own", xticks=sizes, yticks=[0, 1, 2])
+ax.set_title("An unknown rule fails for small batches")
+alt = "Bars for batch sizes 1 to 12: one row keeps its own at size 1, two at 2, one at 3, none from 4 on."
+save_figure(fig, "04_unknown_rule", alt=alt)
+plt.show()
+
+# %% exercise="mystery_lenders"
+answer = ...  # "a", "b", "c" or "d"
+### BEGIN SOLUTION
+answer = "c"
+### END SOLUTION
+
+# %% check="mystery_lenders" points=1
+check.mystery_lenders(answer)
+
+# %% [markdown]
 # ## 7. The whole collator
 #
 # Pad the rows, add the thumbs, pad the mismatched rows under names that start with `kl_`.
+
+# %% [markdown]
+# ### Exercise 4.3 · Two batches from one list
+# ★★★ · 12 minutes · fill in a function
+#
+# Put the pieces together in one function, from lists alone. You may call `pad_rows` and `mismatched`; an interviewer
+# will ask you to do without. One thing is new: say no to a batch of one row.
+
+# %% exercise="collate_kto"
+def my_collate_kto(examples, pad_id):
+    """One batch for KTO: padded rows, their thumbs, and the mismatched rows, as a dict of tensors.
+
+    examples: B dicts with input_ids, attention_mask, label_mask (lists of T_i ints) and label (bool).
+    Returns input_ids, attention_mask, label_mask (int64, (B, T)), label (bool, (B,)), and kl_input_ids,
+    kl_attention_mask, kl_label_mask (int64, (B, T_kl)): the prompt of row i with the completion of row i - 1; row 0
+    borrows from the last. Padding to the longest row, on the right: pad_id in the ids (it may be the id of EOS), 0 in
+    the masks. ValueError for fewer than two examples.
+    """
+    ### BEGIN SOLUTION
+    if len(examples) < 2:
+        raise ValueError("a batch of one row has nobody to borrow a completion from")
+    rows = [(example["input_ids"], example["label_mask"]) for example in examples]
+    mixed = []
+    for i, (ids, mask) in enumerate(rows):
+        other_ids, other_mask = rows[i - 1]
+        end, start = mask.index(1), other_mask.index(1)
+        mixed.append((ids[:end] + other_ids[start:], mask[:end] + other_mask[start:]))
+    batch = {"label": torch.tensor([example["label"] for example in examples])}
+    for prefix, some in (("", rows), ("kl_", mixed)):
+        longest = max(len(ids) for ids, _ in some)
+        padded = [(ids, mask, longest - len(ids)) for ids, mask in some]
+        batch[f"{prefix}input_ids"] = torch.tensor([ids + gap * [pad_id] for ids, _, gap in padded])
+        batch[f"{prefix}attention_mask"] = torch.tensor([len(ids) * [1] + gap * [0] for ids, _, gap in padded])
+        batch[f"{prefix}label_mask"] = torch.tensor([mask + gap * [0] for _, mask, gap in padded])
+    return batch
+    ### END SOLUTION
+
+
+# %% check="collate_kto" points=4
+check.collate_kto(my_collate_kto)
+
+# %% [markdown]
+# As a class, the way a `DataLoader` wants it:
 
 # %%
 class KTOPaddingCollator:
@@ -576,6 +673,8 @@ for size in (2, 4, 8, 16, 32):
     counted = simulated(300, 1200, size)
     print(f"{size:2d}   {one_sided_chance(0.25, size):.5f}   {exact:.5f}   {counted:.5f}")
     assert abs(counted - exact) < 0.005 and abs(one_sided_chance(0.25, size) - exact) < 0.001
+percent = 100 * one_sided_chance(0.25, 8)
+reveal("one_sided_batches", "abcd"[min(range(4), key=lambda i: abs(offered[i] - percent))])
 
 # %% [markdown]
 # There is the answer to the question at the top: with $p = 1/4$ and $B = 8$, ten batches in a hundred. How
@@ -655,7 +754,33 @@ assert gap < 1e-12 and torch.equal(ours["label_mask"], batch["label_mask"])
 # Eight rows, eight real EOS. The explicit mask keeps them all, because it is made from lengths, before any
 # padding exists. A guess from the ids keeps none. Nor does the library's language-model collator, which sets
 # the label of every padding id to $-100$ ("ignore"). A model trained so gets no lesson in when to stop.
+
+# %% [markdown]
+# ### Exercise 4.4 · Count, do not guess
+# ★★☆ · 6 minutes · repair a function
 #
+# A colleague holds a padded batch, and for each row two numbers: `starts`, the place of its completion's first token,
+# and `lengths`, its number of tokens, from `<bos>` to `<eos>`. Padding and `<eos>` are both id 2. The mask below
+# is wrong in two ways. Repair it: entry $[b, t]$ is 1 where `starts[b] <= t < lengths[b]`, else 0.
+#
+# ```python
+# def broken_label_mask(input_ids, starts, lengths):
+#     return (input_ids != 2).long()
+# ```
+
+# %% exercise="mask_from_lengths"
+def my_label_mask(input_ids, starts, lengths):
+    """label_mask of a padded batch: ids (B, T), starts (B,), lengths (B,) in tokens -> (B, T) of 0 and 1."""
+    ### BEGIN SOLUTION
+    t = torch.arange(input_ids.shape[1])
+    return ((t >= starts[:, None]) & (t < lengths[:, None])).long()
+    ### END SOLUTION
+
+
+# %% check="mask_from_lengths" points=2
+check.mask_from_lengths(my_label_mask)
+
+# %% [markdown]
 # ## 12. What goes wrong: the last batch of one, and other rows without use
 #
 # Nine rows in batches of four leave one over. Our short collator pairs it with itself, without a word:

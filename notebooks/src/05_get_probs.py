@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.colors import LinearSegmentedColormap
 
-from kto_utils import logprobs
+from kto_utils import check, logprobs
 from kto_utils.collator import KTOPaddingCollator, pad_rows
 from kto_utils.data import load_eight_rows, tokenize_feedback
 from kto_utils.evaluate import collect_feedback, rates
@@ -138,7 +138,33 @@ print("probability:", chosen.sum(-1).exp())
 # %% [markdown]
 # 0.48 is $0.6 \times 0.8$: first `blue`, then the end. And 0.2 is the chance to end at once. A sum of
 # logarithms is the logarithm of a product.
+
+# %% [markdown]
+# ### Exercise 5.1 · Shift before you gather
+# ★★☆ · 8 minutes · fill in a function
 #
+# Put the three steps together, before you read section 5. Entry $t$ of the result is
+# `log_softmax(logits[b, t])[input_ids[b, t + 1]]` where `label_mask[b, t + 1]` is 1, and exactly 0 elsewhere.
+
+# %% exercise="get_probs"
+def my_get_probs(logits, input_ids, label_mask):
+    """Log-probability of each completion token.
+
+    logits (B, T, V), input_ids (B, T), label_mask (B, T) with 1 on completion tokens.
+    Returns (B, T-1) in nats; entry t belongs to token t + 1, and is 0.0 where nothing is scored.
+    """
+    ### BEGIN SOLUTION
+    targets, scored = input_ids[:, 1:], label_mask[:, 1:].bool()
+    log_probs = logits[:, :-1].log_softmax(-1)
+    chosen = log_probs.gather(-1, targets[..., None]).squeeze(-1)
+    return chosen.masked_fill(~scored, 0.0)
+    ### END SOLUTION
+
+
+# %% check="get_probs" points=3
+check.get_probs(my_get_probs)
+
+# %% [markdown]
 # ## 5. `get_probs`
 #
 # Shift, softmax, gather, mask: that is the whole function. Entry $t$ of the result belongs to token $t+1$.
@@ -265,6 +291,22 @@ first[:, start + 4 :], rest[:, : start + 4] = 0, 0
 for name, part in (("It is blue.", first), ("the rest", rest), ("the whole", label_mask[:1])):
     piece = get_probs(logits[:1], ids[:1], part).sum()
     print(f"{name:12s} sum {piece:.4f}   mean {piece / part.sum():.4f}")
+
+# %% [markdown]
+# ### Exercise 5.2 · Three tokens, one number
+# ★☆☆ · 3 minutes · predict a number
+#
+# A reply has two tokens, with probabilities 0.5 and 0.8. Then it ends; the end token had probability 0.25.
+# What is the log-probability of the reply, in nats?
+
+# %% exercise="reply_logp"
+answer = ...  # a number
+### BEGIN SOLUTION
+answer = math.log(0.5) + math.log(0.8) + math.log(0.25)
+### END SOLUTION
+
+# %% check="reply_logp" points=1
+check.reply_logp(answer)
 
 # %% [markdown]
 # ## 7. Check it against three others
@@ -404,6 +446,37 @@ for name, model in (("reference", reference), ("policy", policy)):
 # It stops without the full stop: a text that is not among the 48. The share of listed replies fell from 0.985 to
 # 0.584; here you see one place where it leaked. This is a snapshot after 40 steps, not a finished policy:
 # [lesson 07](07_train.ipynb) goes on.
+
+# %% [markdown]
+# ### Exercise 5.3 · A log-ratio that minds its own business
+# ★★☆ · 6 minutes · repair a function
+#
+# Somebody wrote the function below. The number of a reply changes when other replies join the batch, and
+# a gradient reaches the reference, which should stay frozen. Repair both.
+#
+# ```python
+# def broken_logratio(policy_logits, reference_logits, input_ids, label_mask):
+#     ours = logprobs.get_probs(policy_logits, input_ids, label_mask)
+#     theirs = logprobs.get_probs(reference_logits, input_ids, label_mask)
+#     return (ours - theirs).sum(-1) / label_mask.sum()
+# ```
+
+# %% exercise="logratio"
+def my_logratio(policy_logits, reference_logits, input_ids, label_mask):
+    """log pi(y|x) - log pi_ref(y|x) of each reply: logits (B, T, V), ids and mask (B, T) -> (B,) in nats.
+
+    The gradient reaches policy_logits only.
+    """
+    ### BEGIN SOLUTION
+    ours = logprobs.get_probs(policy_logits, input_ids, label_mask)
+    with torch.no_grad():
+        theirs = logprobs.get_probs(reference_logits, input_ids, label_mask)
+    return (ours - theirs).sum(-1)
+    ### END SOLUTION
+
+
+# %% check="logratio" points=2
+check.logratio(my_logratio)
 
 # %% [markdown]
 # ## 9. Numbers that break
@@ -645,6 +718,39 @@ except ValueError as error:
 # %% [markdown]
 # **11. `1 - sigmoid(u)`** is `sigmoid(-u)` on paper, but in float32 it rounds to exactly 0 long before the
 # right value does. [Lesson 06](06_kto_loss.ipynb) runs it where the loss is at hand.
+
+# %% [markdown]
+# ### Exercise 5.4 · The neighbours' fault
+# ★★☆ · 4 minutes · read a curve
+#
+# `mystery_scores` has one of four faults. The curve shows what it says about the *same* reply, while more and
+# more other replies join the batch. Only their number changes. Which fault is it?
+#
+# - a) each token is scored at its own place (no shift)
+# - b) the padding behind the reply is scored
+# - c) the sum is divided by the number of tokens in the batch
+# - d) the sum is divided by the number of tokens in the reply
+
+# %%
+from kto_utils.checks.lesson_05 import mystery_scores
+
+sizes = range(1, 9)
+curve = [mystery_scores(logits[:n], ids[:n], label_mask[:n])[0] for n in sizes]
+fig, ax = plt.subplots()
+ax.plot(sizes, curve, "o-", color=UP)
+ax.set(xlabel="replies in the batch", ylabel="score of reply 0", title="One reply, more and more neighbours")
+save_figure(fig, "05_mystery", alt="Score of one reply against the number of replies in its batch, from 1 to 8. "
+            "Alone it is lowest; with every reply that joins it rises, in ever smaller steps, towards 0.")  # fmt: skip
+plt.show()
+
+# %% exercise="mystery_curve"
+answer = ...  # a letter in quotes
+### BEGIN SOLUTION
+answer = "c"
+### END SOLUTION
+
+# %% check="mystery_curve" points=1
+check.mystery_curve(answer)
 
 # %% [markdown]
 # ## Recap

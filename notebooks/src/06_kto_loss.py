@@ -17,11 +17,8 @@
 
 # %% [markdown]
 # **Before you run anything.** The policy was copied from the reference a moment ago; it has learned nothing.
-# Your batch has three thumbs up with weight 1.33 and five thumbs down with weight 1. What is the loss?
-#
-# (a) 0 (b) $\ln 2$ (c) the mean weight (d) half the mean weight
-#
-# Write down a letter *and* a number. Section 8 computes it.
+# Your batch has three thumbs up with weight 1.33 and five thumbs down with weight 1. What is the loss? The cell
+# below the imports takes your guess. Section 8 computes it.
 
 # %%
 import json
@@ -32,6 +29,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
+from kto_utils import check, predict, reveal
 from kto_utils.collator import KTOPaddingCollator
 from kto_utils.data import load_eight_rows, tokenize_feedback
 from kto_utils.evaluate import sampled_kl
@@ -48,7 +46,7 @@ torch.set_default_dtype(torch.float64)  # so that your digits are the same as th
 
 
 # Stops the lesson if two results differ, and says how closely they agree if they do.
-def check(what, a, b, tolerance=1e-12):
+def agree(what, a, b, tolerance=1e-12):
     difference = float((torch.as_tensor(a) - torch.as_tensor(b)).abs().max())
     assert difference < tolerance, f"{what}: they differ by {difference}"
     print(f"{what}: they agree to {tolerance:.0e}")
@@ -57,6 +55,10 @@ def check(what, a, b, tolerance=1e-12):
 def numbers(values, form="+.3f"):
     return "  ".join(f"{x:{form}}" for x in values.tolist())
 
+
+# %%
+predict("step_zero", "The loss before the first step, 3 up with weight 1.33 and 5 down with weight 1?",
+        ["0", "ln 2", "the mean weight", "half the mean weight"], guess=None, confidence=None)  # fmt: skip
 
 # %% [markdown]
 # ## 1. The goal: better replies, close to home
@@ -120,7 +122,7 @@ some_policies = some_policies / some_policies.sum(-1, keepdim=True)
 
 tilted = pi_ref * torch.exp(R / beta)
 one_average = -beta * torch.xlogy(some_policies, some_policies / tilted).sum(-1)
-check("step 1", one_average, objective(some_policies))
+agree("step 1", one_average, objective(some_policies))
 
 # %% [markdown]
 # **Step 2: make it a probability.** The numbers $\pi_{\text{ref}}\,e^{R/\beta}$ do not add up to 1. Their sum
@@ -143,7 +145,7 @@ for name, before, after in zip(names, pi_ref, pi_star, strict=True):
 # the reference and climbs.
 
 # %%
-check("step 3", beta * Z.log() - beta * kl(some_policies, pi_star), objective(some_policies))
+agree("step 3", beta * Z.log() - beta * kl(some_policies, pi_star), objective(some_policies))
 print(f"beta log Z      {beta * Z.log():.4f}")
 print(f"J(pi*)          {objective(pi_star):.4f}")
 print(f"best of 1000    {objective(some_policies).max():.4f}")
@@ -153,7 +155,7 @@ for _ in range(400):
     (climb,) = torch.autograd.grad(objective(theta.softmax(-1)), theta)
     theta = (theta + climb).detach().requires_grad_()
 found = theta.detach().softmax(-1)
-check("gradient ascent against the formula", found, pi_star, tolerance=1e-9)
+agree("gradient ascent against the formula", found, pi_star, tolerance=1e-9)
 
 # %% [markdown]
 # Every policy over three replies is a point in a triangle: the closer to a corner, the more of that reply.
@@ -204,7 +206,7 @@ plt.show()
 
 # %%
 logratio_star = torch.log(pi_star / pi_ref)
-check("reward read off the policy", beta * logratio_star + beta * Z.log(), R)
+agree("reward read off the policy", beta * logratio_star + beta * Z.log(), R)
 print(f"beta * logratio  {numbers(beta * logratio_star)}")
 print(f"R                {numbers(R)}")
 print(f"texts of ten tokens from a vocabulary of 512: {float(512**10):.1e}")
@@ -231,7 +233,7 @@ for h in (0.0, 5.0, -5.0):
     print(f"h {h:+.0f}   Z {Z_h:8.3f}   beta log Z {beta * Z_h.log():+.3f}   beta*r  {numbers(implicit)}")
 
 r_of_many = torch.log(some_policies / pi_ref)
-check("sum of pi_ref * exp(r) is 1, for all 1000 policies", (pi_ref * r_of_many.exp()).sum(-1), 1.0)
+agree("sum of pi_ref * exp(r) is 1, for all 1000 policies", (pi_ref * r_of_many.exp()).sum(-1), 1.0)
 
 # %% [markdown]
 # Same policy, same implicit reward. $R(x,y)$ and $R(x,y) + h(x)$ are **equivalent**: only *differences
@@ -281,6 +283,33 @@ print(f"the same for policy = reference      {beta * kl(pi_ref, pi_ref):.3f}")
 # $$z_0 = \max\Big(0,\ \frac1B\sum_{i=1}^{B} \log\frac{\pi(y_j|x_i)}{\pi_{\text{ref}}(y_j|x_i)}\Big),\qquad
 # j \ne i,\qquad \text{no gradient}$$
 
+# %% [markdown]
+# ### Exercise 6.1 · Mean, clamp, stop
+# ★★☆ · 5 minutes · fill in a function
+#
+# Write the three small steps before you read on. Both arguments hold the log-probabilities of the *borrowed*
+# completions, one per row: the first under the policy, the second under the reference. The value is that of the loop
+# below; your result is a tensor through which no gradient flows.
+#
+# ```python
+# total = 0.0
+# for ours, theirs in zip(policy_kl_logps.tolist(), reference_kl_logps.tolist()):
+#     total += ours - theirs
+# z0 = max(0.0, total / len(policy_kl_logps))
+# ```
+
+# %% exercise="reference_point"
+def my_reference_point(policy_kl_logps, reference_kl_logps):
+    """z0 from the borrowed completions: twice (B,) in nats -> a scalar tensor in nats, at least 0, without gradient."""
+    ### BEGIN SOLUTION
+    mismatched_logratio = policy_kl_logps - reference_kl_logps
+    return mismatched_logratio.mean().clamp(min=0).detach()
+    ### END SOLUTION
+
+
+# %% check="reference_point" points=2
+check.reference_point(my_reference_point)
+
 
 # %%
 def reference_point(policy_kl_logps, reference_kl_logps):
@@ -308,7 +337,7 @@ print(f"does a gradient flow?    {z0.requires_grad}")
 # %%
 q = some_policies.flip(0)  # another thousand random distributions
 borrowed_mean = (q * r_of_many).sum(-1)
-check("identity", borrowed_mean, kl(q, pi_ref) - kl(q, some_policies))
+agree("identity", borrowed_mean, kl(q, pi_ref) - kl(q, some_policies))
 print(f"the right side is negative for {(borrowed_mean < 0).double().mean():.0%} of them")
 
 # %% [markdown]
@@ -388,6 +417,12 @@ def logratios(policy, prefix=""):
 
 
 # %%
+predict("z0_after_20", "The policy has had 20 steps of KTO. What will z0 of this batch be?",
+        ["0", "about the KL of the policy's own replies", "at least twice that KL"],
+        guess=None, confidence=None)  # fmt: skip
+
+
+# %%
 def thumb(row):
     return "up   " if row["label"] else "down "
 
@@ -411,6 +446,8 @@ print(f"mean of k   {k.mean():+.3f} nats")
 print(f"z0          {z0:.3f}")
 own_kl, error = sampled_kl(policy, reference, asked, n=64)
 print(f"sampled KL  {own_kl:.2f} +- {error:.2f} nats, from its own replies to {len(asked)} of the questions")
+distances = {"a": z0, "b": abs(z0 - own_kl), "c": max(0.0, 2 * own_kl - z0)}
+reveal("z0_after_20", min(distances, key=distances.get))
 
 # %% [markdown]
 # The policy *has* moved, yet $z_0$ is 0: on average the borrowed replies fell, and the clamp cut that off.
@@ -477,6 +514,32 @@ plt.show()
 #
 # $$\text{loss}_i = w_i\,\big(1 - \sigma(s_i\,\beta\,(r_i - z_0))\big)$$
 
+# %% [markdown]
+# ### Exercise 6.2 · One line for both branches
+# ★★☆ · 8 minutes · fill in a function
+#
+# Write it for a whole batch: row $i$ has $r_i$ = `policy_logps[i] - reference_logps[i]`; where `label[i]` is True,
+# $s_i = 1$ and $w_i$ = `desirable_weight`; where it is False, $s_i = -1$ and $w_i$ = `undesirable_weight`.
+#
+# One trap: in float32, `1 - sigmoid(50.0)` is exactly 0. Write $1 - \sigma(u)$ as $\sigma(-u)$, which is tiny but
+# not 0.
+
+# %% exercise="kto_loss"
+def my_kto_loss(
+    policy_logps, reference_logps, label, z0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0
+):
+    """KTO loss of each row: log-probabilities (B,) in nats, label (B,) of bools, z0 a scalar tensor in nats -> (B,)."""
+    ### BEGIN SOLUTION
+    sign = torch.where(label, 1.0, -1.0)
+    weight = torch.where(label, desirable_weight, undesirable_weight)
+    u = sign * beta * (policy_logps - reference_logps - z0)
+    return weight * torch.sigmoid(-u)
+    ### END SOLUTION
+
+
+# %% check="kto_loss" points=3
+check.kto_loss(my_kto_loss)
+
 
 # %%
 def kto_loss(
@@ -490,7 +553,7 @@ def kto_loss(
 
 
 # %% [markdown]
-# Time to open your envelope. At step 0 the policy is the reference: every log-ratio is 0, and so is $z_0$.
+# Back to the question at the top. At step 0 the policy is the reference: every log-ratio is 0, and so is $z_0$.
 
 # %%
 fresh = load_reference_model()
@@ -500,15 +563,34 @@ at_start = kto_loss(r_start, torch.zeros(8), label, z0_start, desirable_weight=1
 print(f"z0 {z0_start:.1f}, largest log-ratio {r_start.abs().max():.1f}")
 print(f"losses           {numbers(at_start, '.3f')}")
 print(f"batch loss       {at_start.mean():.6f}")
-print(f"mean weight / 2  {(3 * 1.33 + 5 * 1.0) / 8 / 2:.6f}")
+mean_weight = (3 * 1.33 + 5 * 1.0) / 8
+print(f"mean weight / 2  {mean_weight / 2:.6f}")
+choices = {"a": 0.0, "b": math.log(2), "c": mean_weight, "d": mean_weight / 2}
+reveal("step_zero", min(choices, key=lambda letter: abs(choices[letter] - at_start.mean())))
 
 # %% [markdown]
-# Answer (d). $\sigma(0) = 0.5$: a reply exactly at the reference point has *half* its weight as value and
+# $\sigma(0) = 0.5$: a reply exactly at the reference point has *half* its weight as value and
 # half as loss, never 0. **Loss at step 0 = mean(w)/2** is the cheapest first check. If yours prints something
 # else, look first whether policy and reference are the same and dropout is off.
 #
 # It is necessary, not sufficient: while every $r$ is 0, a flipped sign or unshifted logits pass as well. Sections
 # 10 and 13 hold the checks for those.
+
+# %% [markdown]
+# ### Exercise 6.3 · Before the first step
+# ★☆☆ · 3 minutes · predict a number
+#
+# Another batch: 4 thumbs up with weight 3, and 12 thumbs down with weight 1; $\beta$ is 0.1. The policy was copied
+# from the reference a moment ago. Which loss does the log show first?
+
+# %% exercise="first_loss"
+answer = ...  # a number
+### BEGIN SOLUTION
+answer = (4 * 3 + 12 * 1) / 16 / 2
+### END SOLUTION
+
+# %% check="first_loss" points=1
+check.first_loss(answer)
 
 # %% [markdown]
 # Now the trained policy, every intermediate number in its column.
@@ -549,8 +631,8 @@ print(f"batch loss {parrot_losses.mean():.4f}: no better than doing nothing ({(3
 sign, w = torch.where(label, 1.0, -1.0), torch.where(label, 5 / 3, 1.0)
 version_1 = w * (1 - torch.sigmoid(sign * (0.1 * parrot_r - 0.1 * parrot_z0)))
 current = w - w * torch.sigmoid(sign * 0.1 * (parrot_r - parrot_z0))
-check("version 1 and current version", version_1, current)
-check("current version and our function", current, parrot_losses)
+agree("version 1 and current version", version_1, current)
+agree("current version and our function", current, parrot_losses)
 
 # %% [markdown]
 # ## 9. The two weights
@@ -583,7 +665,33 @@ print(f"our rows with weights 1.33 and 1: 1.33 * 3 / (1 * 5) = {1.33 * 3 / 5:.3f
 #
 # Nor does it come from loss aversion. People weigh *losses* 2.25 times; this rule leans to the *gain* side, the
 # opposite of people, as v1 (section 4.1) says itself.
+
+# %% [markdown]
+# ### Exercise 6.4 · A band that forgot the counts
+# ★☆☆ · 4 minutes · repair a function
 #
+# Which weights of a thumbs up does the rule allow, when the weight of a thumbs down is given? For our three up and
+# five down (weight 1) the function below says 0.600 to 1.333. Right is 1.667 to 2.222. Both ends are wrong.
+#
+# ```python
+# def broken_band(n_up, n_down, undesirable_weight=1.0, largest_ratio=4 / 3):
+#     lowest = n_up / n_down * undesirable_weight
+#     return lowest, largest_ratio
+# ```
+
+# %% exercise="weight_band"
+def my_weight_band(n_up, n_down, undesirable_weight=1.0, largest_ratio=4 / 3):
+    """(lowest, highest) desirable weight with 1 <= desirable * n_up / (undesirable * n_down) <= largest_ratio."""
+    ### BEGIN SOLUTION
+    lowest = n_down / n_up * undesirable_weight
+    return lowest, lowest * largest_ratio
+    ### END SOLUTION
+
+
+# %% check="weight_band" points=1
+check.weight_band(my_weight_band)
+
+# %% [markdown]
 # Does the rule matter? The same 20 steps as in section 7, with both weights 1:
 
 # %%
@@ -601,8 +709,40 @@ for row, before, after in zip(rows, r, r_unweighted, strict=True):
 # %% [markdown]
 # ## 10. The gradient, in closed form
 #
-# $\sigma' = \sigma(1-\sigma)$, and $1 - \sigma(u) = \sigma(-u)$. With $u_i = s_i\beta(r_i - z_0)$ and $L$
-# the mean over $B$ rows:
+# How hard does each row pull? Two facts are enough: $\sigma' = \sigma(1-\sigma)$, and $1 - \sigma(u) = \sigma(-u)$.
+# With $u_i = s_i\beta(r_i - z_0)$, a row costs $w_i\,\sigma(-u_i)$, and $L$ is the mean over $B$ rows.
+
+# %% [markdown]
+# ### Exercise 6.5 · The gradient by hand
+# ★★★ · 10 minutes · a derivation step checked numerically
+#
+# Differentiate $L$ with respect to one $r_i$ on paper ($z_0$ is a constant), then write your formula as code, without
+# autograd. It is compared with what the slow loop below gives for a tiny `h`:
+#
+# ```python
+# for i in range(len(r)):
+#     more, less = r.clone(), r.clone()
+#     more[i] += h
+#     less[i] -= h
+#     gradient[i] = (loss(more).mean() - loss(less).mean()) / (2 * h)  # loss: (B,) losses, as in 6.2
+# ```
+
+# %% exercise="kto_gradient"
+def my_kto_gradient(logratio, label, z0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):
+    """dL/dr_i of the mean KTO loss: logratio (B,) in nats, label (B,) of bools, z0 a scalar tensor in nats -> (B,)."""
+    ### BEGIN SOLUTION
+    sign = torch.where(label, 1.0, -1.0)
+    weight = torch.where(label, desirable_weight, undesirable_weight)
+    u = sign * beta * (logratio - z0)
+    return -sign * weight * beta * torch.sigmoid(u) * torch.sigmoid(-u) / len(logratio)
+    ### END SOLUTION
+
+
+# %% check="kto_gradient" points=3
+check.kto_gradient(my_kto_gradient)
+
+# %% [markdown]
+# The result:
 #
 # $$\frac{\partial L}{\partial r_i} = -\frac{1}{B}\; s_i\, w_i\, \beta\; \sigma(u_i)\,\sigma(-u_i)$$
 #
@@ -614,7 +754,7 @@ u = sign * 0.1 * (r - z0)
 free_r = r.clone().requires_grad_()
 kto_loss(free_r, torch.zeros(8), label, z0, 0.1, desirable_weight=5 / 3).mean().backward()
 formula = -sign * w * 0.1 * torch.sigmoid(u) * torch.sigmoid(-u) / 8
-check("autograd against the formula", free_r.grad, formula)
+agree("autograd against the formula", free_r.grad, formula)
 share = formula.abs() / (w * 0.1 / 4 / 8)
 for row, gradient, part in zip(rows, formula, share, strict=True):
     print(f"{thumb(row)} {gradient:+.6f}, {part:4.0%} of its maximum  {row['completion']}")
@@ -674,6 +814,39 @@ plt.show()
 # the reason why KTO can underfit hard but true examples (v1, Prop. 4.1).
 
 # %% [markdown]
+# ### Exercise 6.6 · Who pulls like this?
+# ★★☆ · 4 minutes · read a curve
+#
+# The dashed curve is the pull $|\partial L/\partial r|$ of a lone thumbs-down row, with $\beta = 0.1$, weight 1 and
+# $z_0 = 0$. For the solid one, exactly one thing was changed. Which?
+#
+# - a) $z_0$ is 20 nats instead of 0
+# - b) $\beta$ is 0.2 instead of 0.1
+# - c) the weight is 2 instead of 1
+# - d) the row carries a thumbs up
+# - e) $\beta$ is multiplied in twice, by mistake
+
+# %%
+from kto_utils.checks.lesson_06 import mystery_pull
+
+fig, ax = plt.subplots(figsize=(6.4, 3.4))
+ax.plot(x, 0.1 * torch.sigmoid(0.1 * x) * torch.sigmoid(-0.1 * x), "--", color=NEUTRAL)
+ax.plot(x, mystery_pull(x), "-", color=ACCENT)
+ax.set(xlabel="log-ratio $r$ (nats)", ylabel="pull", title="Same row, one thing changed", ylim=(0, None))
+save_figure(fig, "06_mystery_pull", alt="Pull of one row against its log-ratio. Dashed: a bell around 0, 0.025 high. "
+            "Solid: a bell around 0 too, twice as high and half as wide.")  # fmt: skip
+plt.show()
+
+# %% exercise="mystery_pull_curve"
+answer = ...  # a letter in quotes
+### BEGIN SOLUTION
+answer = "b"
+### END SOLUTION
+
+# %% check="mystery_pull_curve" points=1
+check.mystery_pull_curve(answer)
+
+# %% [markdown]
 # ## 12. Not the optimum of section 2
 #
 # DPO asks: which policy makes the observed choices of people most probable? So its loss is *minus a
@@ -689,7 +862,7 @@ p_up = 0.7
 kto_average = p_up * torch.sigmoid(-u_grid) + (1 - p_up) * torch.sigmoid(u_grid)
 log_average = -p_up * torch.log(torch.sigmoid(u_grid)) - (1 - p_up) * torch.log(torch.sigmoid(-u_grid))
 best_place = u_grid[log_average.argmin()]
-check("minus log-likelihood is smallest at the log odds of 70 %", best_place, math.log(0.7 / 0.3), tolerance=0.005)
+agree("minus log-likelihood is smallest at the log odds of 70 %", best_place, math.log(0.7 / 0.3), tolerance=0.005)
 print(f"minus log-likelihood: smallest at {best_place:.2f}")
 print(f"KTO:                  smallest at {u_grid[kto_average.argmin()]:.2f}, the end of the grid")
 

@@ -20,7 +20,7 @@
 #
 # A model earns a thumbs up for 23 replies in 100. You may change it in any way you like, but afterwards
 # every reply must earn a thumbs up. How far from the old model must the new one be **at least**, in nats of
-# KL? Zero, about 1.5, about 15, or does it depend on the method? Section 3 computes it.
+# KL? The cell below the imports takes your guess. Section 3 computes it.
 
 # %%
 import json
@@ -34,7 +34,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from kto_utils import evaluate, experiments, recipes, train, world
+from kto_utils import check, evaluate, experiments, predict, recipes, reveal, train, world
 from kto_utils.collator import KTOPaddingCollator
 from kto_utils.data import tokenize_feedback
 from kto_utils.evaluate import reply_logps
@@ -47,6 +47,11 @@ from kto_utils.tokenizer import load_tokenizer
 use_course_style()
 torch.set_printoptions(precision=4, sci_mode=False)
 tokenizer = load_tokenizer()
+
+# %%
+predict("price_of_perfection", "From 23 thumbs up in 100 to 100 in 100: the least KL, whatever the method?",
+        ["0", "about 1.5 nats", "about 15 nats", "it depends on the method"],
+        guess=None, confidence=None)  # fmt: skip
 
 # %% [markdown]
 # ## 1. Where the reference came from
@@ -129,7 +134,34 @@ print(f"{probabilities.sum():.4f}  all 48 together")
 # %% [markdown]
 # The 48 do not add up to 1. The rest lies on texts that nobody listed: slips, loops, half sentences. We
 # report that rest and never hide it.
+
+# %% [markdown]
+# ### Exercise 7.1 · No samples needed
+# ★★☆ · 5 minutes · fill in a function
 #
+# How often does a model earn a thumbs up? Add up the probabilities of the liked replies, question by question, and
+# average over the questions. What is missing to 1 in a row earns nothing, and stays missing. Slowly:
+#
+# ```python
+# rate = 0.0
+# for i in range(len(logps)):
+#     for j in range(logps.shape[1]):
+#         if liked[i, j]:
+#             rate += math.exp(logps[i, j]) / len(logps)
+# ```
+
+# %% exercise="exact_rate"
+def my_exact_rate(logps, liked):
+    """Thumbs-up rate: logps (questions, replies) in nats, liked of the same shape, bools -> one number in [0, 1]."""
+    ### BEGIN SOLUTION
+    return (logps.exp() * liked).sum(-1).mean()
+    ### END SOLUTION
+
+
+# %% check="exact_rate" points=2
+check.exact_rate(my_exact_rate)
+
+# %% [markdown]
 # Three shares of a model's replies, then, and the mass that they rest on, each averaged over questions:
 
 
@@ -192,10 +224,29 @@ perfection = sum(-math.log(p) for p in reference_rates) / len(reference_rates)
 
 print(f"reference rates from {min(reference_rates):.4f} to {max(reference_rates):.4f}")
 print(f"KL that perfection costs: {perfection:.4f} nats")
+choices = {"a": 0.0, "b": 1.5, "c": 15.0}  # d is out: nothing above knows the method
+reveal("price_of_perfection", min(choices, key=lambda letter: abs(choices[letter] - perfection)))
 
 # %% [markdown]
 # That is the answer to the question at the top: about 1.5 nats, for **any** method. Less is impossible.
+
+# %% [markdown]
+# ### Exercise 7.2 · Two questions, one price
+# ★☆☆ · 3 minutes · predict a number
 #
+# The reference earns a thumbs up for half of its replies to one question, and for one reply in eight to another.
+# Afterwards every reply to both must earn one. What does that cost at least, in nats, averaged over the two questions?
+
+# %% exercise="least_price"
+answer = ...  # a number
+### BEGIN SOLUTION
+answer = (-math.log(1 / 2) - math.log(1 / 8)) / 2
+### END SOLUTION
+
+# %% check="least_price" points=1
+check.least_price(answer)
+
+# %% [markdown]
 # And for a rate $q$ below 1? All good replies grow by the factor $q/p$, all others shrink by
 # $\frac{1-q}{1-p}$, so
 #
@@ -275,6 +326,35 @@ assert abs(n_up / len(feedback) - rate) < 3 * math.sqrt(rate * (1 - rate) / len(
 # three times the total weight; section 9 shows what came of it here. The paper's rule keeps
 # $\lambda_D n_D / (\lambda_U n_U)$ between 1 and 4/3 (v1, Eq. 8); the current version reportedly allows up to
 # 3/2 (Eq. 9). We take 1: equal total weight on both sides. (Lesson [00](00_start_here.ipynb) took 4/3.)
+
+# %% [markdown]
+# ### Exercise 7.3 · Weights that make it worse
+# ★☆☆ · 4 minutes · repair a function
+#
+# The function below gives each side its share of the rows as its weight: with 1 up and 4 down, 0.2 and 0.8. Then the
+# many count even more. Repair it: both sides get the same total weight, and the smaller of the two weights is 1. With
+# 1 up and 4 down that is 4 and 1; with 4 up and 1 down, 1 and 4.
+#
+# ```python
+# def broken_weights(rows):
+#     n_up = sum(row["label"] for row in rows)
+#     n_down = len(rows) - n_up
+#     return n_up / len(rows), n_down / len(rows)
+# ```
+
+# %% exercise="count_weights"
+def my_count_weights(rows):
+    """(desirable weight, undesirable weight) for rows, dicts with "label" (True = thumbs up); both kinds occur."""
+    ### BEGIN SOLUTION
+    n_up = sum(row["label"] for row in rows)
+    n_down = len(rows) - n_up
+    fewer = min(n_up, n_down)
+    return n_down / fewer, n_up / fewer
+    ### END SOLUTION
+
+
+# %% check="count_weights" points=1
+check.count_weights(my_count_weights)
 
 # %%
 desirable_weight, undesirable_weight = balanced_weights(n_up, n_down)
@@ -473,6 +553,34 @@ print(f"steps with z0 above 0: {[row['step'] for row in history if row['kl'] > 0
 # went. What *would* be a bug: `kl` above 0 at step 1, where policy and reference are the same.
 
 # %% [markdown]
+# ### Exercise 7.4 · A quiet log
+# ★★☆ · 5 minutes · read a log and choose a cause
+#
+# Another run in this world, with batches of 15 and balanced weights. Its log is below. Go through it column by column.
+# Which of these happened?
+#
+# - a) the learning rate is so small that the policy has not moved
+# - b) all rows are saturated
+# - c) the reference is the policy itself, so it moves along
+# - d) the reference is another model than the one the policy started from
+
+# %%
+from kto_utils.checks.lesson_07 import mystery_log
+
+print("step       loss         kl  reward up       down  saturated  grad_norm")
+for row in mystery_log(steps=(1, 2, 5, 10, 20, 60, 100, 200)):
+    print(f"{row['step']:4d} " + " ".join(f"{row[name]:10.4f}" for name in columns if name != "margin"))
+
+# %% exercise="mystery_log_cause"
+answer = ...  # a letter in quotes
+### BEGIN SOLUTION
+answer = "c"
+### END SOLUTION
+
+# %% check="mystery_log_cause" points=1
+check.mystery_log_cause(answer)
+
+# %% [markdown]
 # ### And the scares?
 #
 # Near step 10 both rewards fell **together**, and the gradient norm jumped; near step 160 the thumbs-up reward
@@ -501,6 +609,11 @@ print(f"{len(runs)} draws at (rate, beta) {settings}: {found}")
 # First read: the same seeds, the reference on the left, the policy on the right. Then count, exactly.
 
 # %%
+predict("untouched_after", "Thumbs were given on other questions only. The thumbs-up rate on the untouched facts now?",
+        ["about 0.2, as before", "about 0.5", "about 1, as on trained questions"],
+        guess=None, confidence=None)  # fmt: skip
+
+# %%
 for name, questions in SETS.items():
     question = questions[4]
     print(f"{name}: {question.text}")
@@ -517,6 +630,8 @@ for name in SETS:
         shares = f"{r['thumbs_up']:9.4f} {r['polite']:7.4f} {r['right']:7.4f} {r['listed']:7.4f}"
         print(f"{name:<16} {when:<6} {shares}")
 assert after["trained"]["thumbs_up"] >= 0.9
+guesses, rate = {"a": 0.2, "b": 0.5, "c": 1.0}, after["untouched facts"]["thumbs_up"]
+reveal("untouched_after", min(guesses, key=lambda letter: abs(guesses[letter] - rate)))
 
 # %%
 PARTS = {

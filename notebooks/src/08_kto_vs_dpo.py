@@ -16,9 +16,8 @@
 # **Time** about {{minutes}} minutes to read, {{seconds}} s to run.
 
 # %% [markdown]
-# **Before you run anything.** Users gave 267 thumbs up and 933 thumbs down to replies of our model. How many of these
-# 1,200 thumbs can DPO use, if each thumb goes into one pair only? And what will its loss be at step 0? Write both
-# numbers down.
+# **Before you run anything.** Users gave 267 thumbs up and 933 thumbs down to replies of our model. DPO needs pairs.
+# How many of these thumbs can it use, and what is its loss at step 0? The cells below the imports take your guesses.
 
 # %%
 import math
@@ -28,7 +27,7 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from kto_utils import experiments
+from kto_utils import check, experiments, predict, reveal
 from kto_utils.collator import pad_rows
 from kto_utils.data import pair_up, tokenize_feedback
 from kto_utils.evaluate import collect_feedback, rates, sample
@@ -42,6 +41,18 @@ from kto_utils.world import reworded_questions, trained_questions
 
 use_course_style()
 torch.set_default_dtype(torch.float64)
+
+# %%
+predict(
+    "thumbs_dpo_can_use", "How many of the 1,200 thumbs can DPO use, if each thumb goes into one pair only?",
+    ["all 1,200", "about 930", "about 530", "about 270"], guess=None, confidence=None,
+)  # fmt: skip
+
+# %%
+predict(
+    "dpo_loss_at_step_0", "What is DPO's loss at step 0, when policy and reference still agree?",
+    ["about 0.69", "0.5, like KTO's", "0", "that depends on the pairs"], guess=None, confidence=None,
+)  # fmt: skip
 
 # %% [markdown]
 # ## 1. From a pair to a loss
@@ -92,12 +103,60 @@ print(f"R(1) - R(2):                   {reward[1] - reward[2]:.4f}")
 print(f"difference of beta*logratios:  {scaled_logratio[1] - scaled_logratio[2]:.4f}")
 
 # %% [markdown]
+# ### Exercise 8.1 · Z cancels
+# ★★☆ · 6 minutes · check a derivation step
+#
+# Does that hold for every pair, and for other rewards? Write down all differences $R(a) - R(b)$ without knowing $R$ or
+# $Z$: from the probabilities of the optimal policy, those of the reference, and beta. The check draws rewards of its
+# own, makes the optimal policy for them, and holds your table against the true differences.
+
+# %% exercise="reward_gaps"
+def my_reward_gaps(policy_probs, reference_probs, beta):
+    """Reward differences of N replies: two (N,) tensors of probabilities and a number -> (N, N).
+
+    Row a, column b holds R(a) - R(b).
+    """
+    ### BEGIN SOLUTION
+    scaled = beta * torch.log(policy_probs / reference_probs)
+    return scaled[:, None] - scaled
+    ### END SOLUTION
+
+
+# %% check="reward_gaps" points=2
+check.reward_gaps(my_reward_gaps)
+
+# %% [markdown]
 # The difference of rewards is a difference of log-ratios; $Z$ is gone. Put it into Bradley-Terry, take minus the log
 # of the probability of the choice that was made, and that is DPO:
 #
 # $$L = -\log \sigma\Big(\beta\,(r_{chosen} - r_{rejected})\Big), \qquad r = \log \pi(y|x) - \log \pi_{ref}(y|x)$$
 #
 # with $r$ summed over the completion's tokens, exactly the $r$ of KTO.
+
+# %% [markdown]
+# ### Exercise 8.2 · DPO in two lines
+# ★★☆ · 6 minutes · fill in a function
+#
+# Write the formula down, before you look at the next cell. You get the four log-probabilities of each pair, already
+# summed over tokens. The loss must stay finite for hopeless pairs too: a margin of -1990 nats costs 199 at beta 0.1.
+
+# %% exercise="dpo_loss"
+def my_dpo_loss(policy_chosen, policy_rejected, reference_chosen, reference_rejected, beta=0.1):
+    """-log sigmoid(beta * (r_chosen - r_rejected)) of each pair, with r = policy - reference.
+
+    The four tensors: (B,), log-probabilities of whole replies in nats. Returns (B,).
+    """
+    ### BEGIN SOLUTION
+    margin = (policy_chosen - reference_chosen) - (policy_rejected - reference_rejected)
+    return -F.logsigmoid(beta * margin)
+    ### END SOLUTION
+
+
+# %% check="dpo_loss" points=3
+check.dpo_loss(my_dpo_loss)
+
+# %% [markdown]
+# Here is ours, with which the lesson goes on.
 
 
 # %%
@@ -178,6 +237,23 @@ for h in (-20.0, 0.0, 20.0):
 # Where did the probability go? To texts that nobody has judged. Keep this in mind for section 6.
 
 # %% [markdown]
+# ### Exercise 8.3 · A good loss, two dying replies
+# ★★☆ · 4 minutes · predict a number
+#
+# A log says about one pair, at beta 0.5: the DPO loss is 0.3133, well below ln 2. But the log-ratio of the *chosen*
+# reply is -9 nats: it has become $e^9$ times less likely. What is the log-ratio of the rejected reply, in nats? (You
+# may use that $0.3133 = -\log \sigma(1)$.)
+
+# %% exercise="rejected_fell"
+answer = ...  # a number, in nats
+### BEGIN SOLUTION
+answer = -9 - 1 / 0.5
+### END SOLUTION
+
+# %% check="rejected_fell" points=1
+check.rejected_fell(answer)
+
+# %% [markdown]
 # ## 3. Who gets pushed?
 #
 # The gradient of DPO with respect to the margin has the size $\beta\,\sigma(-\beta \cdot margin)$. KTO's, with respect
@@ -236,12 +312,45 @@ up = sum(row["label"] for row in rows)
 print(f"{up} up, {len(rows) - up} down")
 print(f"{len(pairs)} pairs = {2 * len(pairs)} thumbs used, {len(left_over)} left over")
 print(pairs[0])
+assert 500 < 2 * len(pairs) < 560
+reveal("thumbs_dpo_can_use", "c")
 
 # %% [markdown]
 # That answers the first question at the top. With each thumb used once the ceiling is twice the rarer kind; a prompt
 # with more thumbs up than down lowers it a little further. One could reuse a thumbs-up in several pairs and so bring in
 # more thumbs down; the comparison below does not. A thumb on a prompt that has only one kind stays out in any case.
+
+# %% [markdown]
+# ### Exercise 8.4 · Pairs out of single thumbs
+# ★★☆ · 8 minutes · fill in a function
 #
+# `pair_up` did this for us. Write it yourself: make as many pairs as you can out of a list of rows. Both replies of a
+# pair answer the same prompt, the chosen one has the thumb up, and each row goes into one pair at most. Which thumb up
+# meets which thumb down is up to you, and so is the order of the pairs. Two rows with the same text are two thumbs.
+
+# %% exercise="pairs_from_thumbs"
+def my_pairs(rows):
+    """A list of dicts with prompt, completion and label (True = thumb up) -> a list of pairs.
+
+    A pair is a dict with prompt, chosen and rejected, like the one printed above.
+    """
+    ### BEGIN SOLUTION
+    ups, downs = {}, {}
+    for row in rows:
+        side = ups if row["label"] else downs
+        side.setdefault(row["prompt"], []).append(row["completion"])
+    return [
+        {"prompt": prompt, "chosen": up, "rejected": down}
+        for prompt in ups
+        for up, down in zip(ups[prompt], downs.get(prompt, []), strict=False)
+    ]
+    ### END SOLUTION
+
+
+# %% check="pairs_from_thumbs" points=3
+check.pairs_from_thumbs(my_pairs)
+
+# %% [markdown]
 # The second question: at step 0 policy and reference agree, so every margin is 0.
 
 
@@ -258,6 +367,8 @@ with torch.no_grad():
     logps_chosen, logps_rejected = sequence_logps(reference, batch).chunk(2)
 loss = dpo_loss(logps_chosen, logps_rejected, logps_chosen, logps_rejected).mean()
 print(f"loss at step 0: {loss:.4f}   ln 2: {math.log(2):.4f}")
+assert abs(loss - math.log(2)) < 1e-9
+reveal("dpo_loss_at_step_0", "a")
 
 # %% [markdown]
 # Thumbs do not arrive so evenly in practice. Four ways in which the same users might have left them:

@@ -18,8 +18,8 @@
 
 # %% [markdown]
 # **Before you run anything.** In this museum hang 21 training runs. In each, one small thing is wrong: mostly a word, a
-# sign or an index. How many of them end with a model that is clearly worse than the healthy one, say 0.1 less
-# thumbs-up rate? And how many would you never suspect from their log? Write down two numbers.
+# sign or an index. How many of them end with a model that is clearly worse than the healthy one? And how many would
+# you never suspect from their log? The cells below the imports take your guesses.
 
 # %%
 import inspect
@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt
 import torch
 from IPython.display import Markdown
 
-from kto_utils import losses, museum
+from kto_utils import check, losses, museum, predict, reveal
 from kto_utils.collator import mismatched
 from kto_utils.data import load_eight_rows, tokenize_feedback
 from kto_utils.logprobs import get_probs
@@ -43,6 +43,19 @@ from kto_utils.world import replies, sft_rows, trained_questions
 use_course_style()
 torch.set_default_dtype(torch.float64)
 tokenizer = load_tokenizer()
+
+# %%
+predict(
+    "museum_clearly_worse",
+    "How many of the 21 end 0.1 or more below the healthy thumbs-up rate, in each of three draws?",
+    ["2 or fewer", "3 to 7", "8 to 13", "14 or more"], guess=None, confidence=None,
+)  # fmt: skip
+
+# %%
+predict(
+    "museum_silent", "How many of the 21 show no sign of trouble in their log, in any of three draws?",
+    ["none", "1 or 2", "3 to 6", "7 or more"], guess=None, confidence=None,
+)  # fmt: skip
 
 # %% [markdown]
 # ## How the museum works
@@ -115,6 +128,22 @@ print(f"gradient norm: smallest {min(healthy['grad_norm']):.4f}, largest {max(he
 # rows whose gradient factor is under a tenth of its maximum: lesson [07](07_train.ipynb).)
 #
 # Now walk through. For each exhibit: look, guess, open the fault, then open the explanation.
+
+# %% [markdown]
+# ### Exercise 10.1 · How high can a reward climb?
+# ★☆☆ · 3 minutes · predict a number
+#
+# The reference gives a liked reply the probability 0.02. Beta is 0.1. What is the highest reward that this reply can
+# reach in a log, however long you train?
+
+# %% exercise="reward_ceiling"
+answer = ...  # a number
+### BEGIN SOLUTION
+answer = -0.1 * torch.tensor(0.02).log()
+### END SOLUTION
+
+# %% check="reward_ceiling" points=1
+check.reward_ceiling(answer)
 
 # %% [markdown]
 # ## Room 1: the score
@@ -740,6 +769,29 @@ print(museum.ending(19))
 # </details>
 
 # %% [markdown]
+# ### Exercise 10.2 · A test that goes red
+# ★★★ · 8 minutes · write a test
+#
+# No log gives exhibit 19 away, but a test can. Beta only turns nats into the argument of the loss. So a loss at beta
+# must equal the *same* loss at beta 1 with everything in nats multiplied by beta beforehand:
+# $L(r, z_0, \beta) = L(\beta r, \beta z_0, 1)$.
+#
+# Write that test. You get any `loss(r, z0, beta)`: a tensor of log-ratios and two numbers go in, a tensor of losses of
+# the same shape comes out. You choose the numbers to try it on. The check hands you sound losses and broken ones.
+
+# %% exercise="scaling_test"
+def my_scaling_test(loss):
+    """True if loss(r, z0, beta) equals loss(beta * r, beta * z0, 1) up to rounding, False if not."""
+    ### BEGIN SOLUTION
+    r, z0, beta = torch.randn(9), 2.0, 0.3
+    return torch.allclose(loss(r, z0, beta), loss(beta * r, beta * z0, 1.0))
+    ### END SOLUTION
+
+
+# %% check="scaling_test" points=3
+check.scaling_test(my_scaling_test)
+
+# %% [markdown]
 # ### Exhibit 20
 #
 # Divide the first loss by that of exhibit 0. Where have you met the ratio?
@@ -803,6 +855,37 @@ for step in (1, 2, 5, 20, 200):
     print(f"step {step:3d}: gradient norm {norms[step - 1]:8.1e}   rounded to float32 {in_float32:.1e}")
 
 # %% [markdown]
+# ### Exercise 10.3 · Four exhibits in one function
+# ★★★ · 10 minutes · repair a function
+#
+# Somebody wrote the losses of a batch. Exhibits 11, 13, 19 and 20 are all in it. Repair all four.
+#
+# ```python
+# def broken_losses(r, r_mismatched, label, beta, weight_up, weight_down):
+#     z0 = r_mismatched.clamp(min=0).mean()
+#     sign = 2.0 * label - 1.0
+#     losses = -torch.nn.functional.logsigmoid(sign * (beta * r - z0))
+#     return torch.where(label, weight_up * losses, weight_down * losses)
+# ```
+
+# %% exercise="four_faults"
+def my_losses(r, r_mismatched, label, beta, weight_up, weight_down):
+    """KTO's loss of each row: (B,) in nats, (B,) in nats, (B,) bool with True = thumb up, three numbers -> (B,).
+
+    r are the log-ratios of the rows, r_mismatched those of mismatched replies, from which z0 is made.
+    """
+    ### BEGIN SOLUTION
+    z0 = r_mismatched.mean().clamp(min=0).detach()
+    sign = 2.0 * label - 1.0
+    losses = torch.sigmoid(-sign * beta * (r - z0))
+    return torch.where(label, weight_up * losses, weight_down * losses)
+    ### END SOLUTION
+
+
+# %% check="four_faults" points=4
+check.four_faults(my_losses)
+
+# %% [markdown]
 # ## The last room: what a log does not give away
 #
 # Back to your two numbers. First: how many of the 21 end clearly worse, with a thumbs-up rate at least 0.1 below the
@@ -815,6 +898,7 @@ always = [number for number, draws in table[WORSE].items() if draws == 3]
 sometimes = [number for number, draws in table[WORSE].items() if draws < 3]
 print(f"worse in all three draws: {len(always)} of {len(MUTANTS)}: {always}")
 print(f"worse in one or two:      {len(sometimes)}: {sometimes}")
+reveal("museum_clearly_worse", "abcd"[sum(len(always) > limit for limit in (2, 7, 13))])
 
 # %% [markdown]
 # Second: which would you never suspect? `museum.symptoms` defines signs that a log can show; here are the exhibits that
@@ -828,6 +912,7 @@ suspected = {number for sign in in_log + needs_twin for number in table[sign]}
 silent = [number for number in range(1, len(MUTANTS) + 1) if number not in suspected]
 print(f"{len(in_log)} signs in a log alone, {len(needs_twin)} more beside a healthy gradient")
 print(f"exhibits without any of them: {len(silent)}: {silent}")
+reveal("museum_silent", "abcd"[sum(len(silent) > limit for limit in (0, 2, 6))])
 
 # %% [markdown]
 # Did these do harm? Here are their scores on all draws, beside the healthy run and three **controls**: changes that are
@@ -914,6 +999,41 @@ for title, signs in (("the log alone", alone), ("with a correct gradient", alone
 
 # %% [markdown]
 # So keep one trusted number for each model: the gradient norm of one batch, from a program you believe.
+
+# %% [markdown]
+# ### Exercise 10.4 · The frame without a label
+# ★★☆ · 5 minutes · read a curve
+#
+# This run comes from another draw, and its label is lost. Below it stands the log of the healthy run on the same draw.
+# Go through the five questions, with the numbers of steps 1 and 2. What is wrong?
+#
+# - a) the log-probability of a reply is divided by the reply's length
+# - b) beta comes in twice
+# - c) the log-probability is divided by the number of tokens in the batch
+# - d) nothing in the loss; the learning rate is ten times too low
+
+# %%
+from kto_utils.checks.lesson_10 import unlabelled_run
+
+run = unlabelled_run()
+healthy_log = museum.log(museum.healthy_twin(run)).split("\n\n")[0]
+fig = museum.figure(run)
+save_figure(
+    fig, "10_unlabelled",
+    alt="Loss, kl, both rewards and gradient norm of a run without a label, over the healthy run in grey. The rewards "
+    "begin as in the healthy run; the gradient norm begins at a tenth of the healthy one and stays below it for long.",
+)
+plt.show()
+print(f"{museum.log(run)}\n\nhealthy\n{healthy_log}")
+
+# %% exercise="unlabelled"
+answer = ...  # a letter in quotes
+### BEGIN SOLUTION
+answer = "b"
+### END SOLUTION
+
+# %% check="unlabelled" points=1
+check.unlabelled(answer)
 
 # %% [markdown]
 # ## Make an exhibit of your own

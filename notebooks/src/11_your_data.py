@@ -17,8 +17,8 @@
 
 # %% [markdown]
 # **Before you run anything.** Fifty people gave one to five stars to replies of an app. Somebody makes thumbs of them:
-# four stars and five are up, the rest is down. In what share of ratings will the thumb say what the reply deserved? And
-# if you train on these thumbs, will the model get better or worse? Write both down.
+# four stars and five are up, the rest is down. How many of these thumbs are right, and does it help to train on them?
+# The cells below the imports take your guesses.
 
 # %%
 import json
@@ -30,7 +30,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from kto_utils import inspect
+from kto_utils import check, inspect, predict, reveal
 from kto_utils.data import format_prompt, load_feedback
 from kto_utils.evaluate import rates
 from kto_utils.feedback import KINDS, FeedbackError
@@ -44,6 +44,18 @@ from kto_utils.world import find_reply, trained_questions
 
 use_course_style()
 torch.set_default_dtype(torch.float64)
+
+# %%
+predict(
+    "share_of_right_thumbs", "In what share of ratings will the thumb say what the reply deserved?",
+    ["about half", "about three quarters", "about nine tenths", "nearly all"], guess=None, confidence=None,
+)  # fmt: skip
+
+# %%
+predict(
+    "trained_on_raw_thumbs", "A model is trained on these thumbs for 40 steps. What does its share of good replies do?",
+    ["it falls", "it stays as it is", "it rises"], guess=None, confidence=None,
+)  # fmt: skip
 
 # %% [markdown]
 # ## 1. The export
@@ -159,6 +171,8 @@ print(f"{len(ratings)} ratings, {sum(map(deserves, ratings)) / len(ratings):.4f}
 print(f"four stars and more: {sum(row['label'] for row in ratings) / len(ratings):.4f} get one")
 print(f"right thumbs: {thumbs_right(ratings):.4f}")
 print(f"right thumbs, if all were down: {1 - sum(map(deserves, ratings)) / len(ratings):.4f}")
+assert 0.7 < thumbs_right(ratings) < 0.8
+reveal("share_of_right_thumbs", "b")
 
 # %% [markdown]
 # That answers the first question at the top: 76 in 100 thumbs are right. And saying "down" to everything would be right
@@ -217,6 +231,34 @@ plt.show()
 #
 # The usual remedy: compare each rating with **the user's own median**. Above it is up, below it is down, at it is no
 # thumb at all.
+
+# %% [markdown]
+# ### Exercise 11.1 · Better than usual for this person
+# ★★☆ · 8 minutes · fill in a function
+#
+# Write this rule for a list of rows: one thumb for each row, in the order of the rows. With an even number of ratings,
+# the median lies half-way between the two in the middle, as with `statistics.median`. Mind that `stars` is text.
+
+# %% exercise="own_median"
+def my_thumbs(rows):
+    """A list of dicts with user and stars ("1" to "5") -> a list of True (up), False (down) or None (neither).
+
+    A rating is compared with the median of all ratings of the same user in `rows`.
+    """
+    ### BEGIN SOLUTION
+    stars_of = defaultdict(list)
+    for row in rows:
+        stars_of[row["user"]].append(int(row["stars"]))
+    differences = [int(row["stars"]) - statistics.median(stars_of[row["user"]]) for row in rows]
+    return [None if d == 0 else d > 0 for d in differences]
+    ### END SOLUTION
+
+
+# %% check="own_median" points=3
+check.own_median(my_thumbs)
+
+# %% [markdown]
+# On the whole export:
 
 # %%
 median_of = {user: statistics.median(int(row["stars"]) for row in rows) for user, rows in by_user.items()}
@@ -342,6 +384,30 @@ verdict("positions levelled", levelled)
 #
 # Several people rated the same reply to the same question. How often do they disagree?
 
+# %% [markdown]
+# ### Exercise 11.2 · Who disagrees?
+# ★★☆ · 7 minutes · fill in a function
+#
+# Find the replies on which people disagree: the same completion to the same prompt, with a thumb up from somebody and
+# a thumb down from somebody else. Each such reply once, in any order.
+
+# %% exercise="split_votes"
+def my_split_replies(rows):
+    """A list of dicts with prompt, completion and label (True = up) -> a list of (prompt, completion)."""
+    ### BEGIN SOLUTION
+    kinds = defaultdict(set)
+    for row in rows:
+        kinds[row["prompt"], row["completion"]].add(row["label"])
+    return [reply for reply, found in kinds.items() if len(found) == 2]
+    ### END SOLUTION
+
+
+# %% check="split_votes" points=2
+check.split_votes(my_split_replies)
+
+# %% [markdown]
+# And in our file?
+
 # %%
 def votes(rows):
     """(prompt, completion) -> its thumbs."""
@@ -451,6 +517,37 @@ status = inspect.main([str(ready)])
 # Our file has about one thumb up for two down. Real logs can be worse: happy people do not click. We lose thumbs up
 # until they are one in twenty.
 
+# %% [markdown]
+# ### Exercise 11.3 · Both sides equal in total
+# ★☆☆ · 5 minutes · repair a function
+#
+# Somebody's script sets the weights from the rows. It shall make the total weight of all thumbs up equal to that of all
+# thumbs down, with 1 as the smaller of the two weights. It does neither. Repair it; there may be more thumbs down or
+# more thumbs up.
+#
+# ```python
+# def broken_weights(rows):
+#     n_up = sum(row["label"] for row in rows)
+#     n_down = len(rows) - n_up
+#     return n_up / n_down, 1.0
+# ```
+
+# %% exercise="counted_weights"
+def my_weights(rows):
+    """A list of dicts with label (True = up), both kinds present -> (weight of a thumb up, weight of a thumb down)."""
+    ### BEGIN SOLUTION
+    n_up = sum(row["label"] for row in rows)
+    n_down = len(rows) - n_up
+    return max(1.0, n_down / n_up), max(1.0, n_up / n_down)
+    ### END SOLUTION
+
+
+# %% check="counted_weights" points=2
+check.counted_weights(my_weights)
+
+# %% [markdown]
+# `balanced_weights` of lesson 06 does this from the counts, for other ratios too:
+
 # %%
 downs = [row for row in clean_rows if not row["label"]]
 ups = [row for row in clean_rows if row["label"]]
@@ -484,6 +581,22 @@ for name, rows in (("clean", clean_rows), ("95 to 5", rare)):
 # The formula is $p^B + (1-p)^B$, for rows drawn independently. At 5% and a batch of 16 nearly half of the steps see no
 # thumb up at all. The loss is still right **on average**, but a step without thumbs up only pushes down, and the next
 # one holds a row of weight 19. (We only count here; no run was made on these rows.)
+
+# %% [markdown]
+# ### Exercise 11.4 · How large a batch?
+# ★★☆ · 4 minutes · predict a number
+#
+# One thumb in 20 is up, and rows are drawn independently. What is the smallest batch size at which no more than one
+# batch in ten is without any thumb up?
+
+# %% exercise="batch_for_rare"
+answer = ...  # a whole number
+### BEGIN SOLUTION
+answer = next(size for size in range(1, 1000) if 0.95**size <= 0.1)
+### END SOLUTION
+
+# %% check="batch_for_rare" points=1
+check.batch_for_rare(answer)
 
 # %%
 sizes = [2, 4, 8, 16, 32, 64, 128]
@@ -543,6 +656,8 @@ scores = {"before": rates(load_reference_model()), "raw thumbs": trained_on(raw_
 print(f"{'':12s} thumbs_up  polite   right  listed")
 for name, found in scores.items():
     print(f"{name:12s} {found['thumbs_up']:9.4f} {found['polite']:7.4f} {found['right']:7.4f} {found['listed']:7.4f}")
+assert scores["raw thumbs"]["thumbs_up"] > scores["before"]["thumbs_up"] + 0.1
+reveal("trained_on_raw_thumbs", "c")
 
 # %%
 fig, ax = plt.subplots(figsize=(7.2, 3.2))

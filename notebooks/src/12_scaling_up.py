@@ -16,7 +16,8 @@
 # %% [markdown]
 # **Before you run anything.** Two processes train one model; each gets half of every batch. An ordinary loss is an
 # average over rows, so each process can take the gradient of its own rows, and the gradients are averaged. For KTO
-# this is not enough. What in the loss looks at rows of *other* processes? There are three answers; find one.
+# this is not enough. What in the loss looks at rows of *other* processes? There are three answers; find one. The cell
+# below the imports asks about the first.
 
 # %%
 import inspect
@@ -30,7 +31,8 @@ import matplotlib.pyplot as plt
 import torch
 from IPython.display import Code, Markdown
 
-from kto_utils import bench, scaling
+from kto_utils import bench, check, predict, reveal, scaling
+from kto_utils.checks.lesson_12 import unknown_spread
 from kto_utils.collator import KTOPaddingCollator, mismatched
 from kto_utils.data import tokenize_feedback
 from kto_utils.distributed import Processes
@@ -48,6 +50,11 @@ use_course_style()
 torch.set_default_dtype(torch.float64)
 tokenizer = load_tokenizer()
 results = scaling.load_results()
+
+# %%
+predict("mean_of_clamps", "Mismatched log-ratios k: -3 and -2 on one process, 4 and 3 on the other. Each takes "
+        "max(0, mean k) of its own; the two are averaged. Compared with z0 of all four rows this is",
+        ["smaller", "equal", "larger"], guess=None, confidence=None)  # fmt: skip
 
 # %% [markdown]
 # The first model, its thumbs, and weights from their counts, as in lesson 07:
@@ -74,6 +81,7 @@ k = torch.tensor([-3.0, -2.0, 4.0, 3.0])
 together = k.mean().clamp(min=0)
 alone = torch.stack([half.mean().clamp(min=0) for half in k.chunk(2)])
 print(f"clamp of the mean: {together:.2f}   mean of the clamps: {alone.mean():.2f}")
+reveal("mean_of_clamps", "abc"[1 + int((alone.mean() - together).sign())])
 
 # %% [markdown]
 # A mean of clamped values is never smaller: negative halves are cut off before they can balance the positive ones.
@@ -87,6 +95,30 @@ losses = torch.tensor([0.9, 0.8, 0.7, 0.2, 0.3, 0.1, 0.2])
 shares = [Processes(rank, 2).share(len(losses)) for rank in (0, 1)]
 print("shares:", [losses[share].tolist() for share in shares])
 print(f"mean: {losses.mean():.4f}   mean of means: {sum(losses[s].mean() for s in shares) / 2:.4f}")
+
+# %% [markdown]
+# ### Exercise 12.1 · One z0 for all processes
+# ★★☆ · 5 minutes · fill in a function
+#
+# Both points in one function. Each process hands over the mismatched log-ratios of its rows; the parts may differ in
+# length. Every row counts the same, and the clamp comes last. $z_0$ is a constant of the step: no gradient flows
+# through it (lesson [06](06_kto_loss.ipynb)).
+
+# %% exercise="global_z0"
+def my_global_z0(parts):
+    """z0 of the whole batch, in nats: a tensor without axes that carries no gradient.
+
+    parts: list of 1-D tensors, one per process: the mismatched log-ratios k of its rows, in nats.
+    """
+    ### BEGIN SOLUTION
+    total = sum(part.sum() for part in parts)
+    count = sum(len(part) for part in parts)
+    return (total / count).clamp(min=0).detach()
+    ### END SOLUTION
+
+
+# %% check="global_z0" points=2
+check.global_z0(my_global_z0)
 
 # %% [markdown]
 # ### 3. Completions are lent across the whole batch
@@ -357,7 +389,24 @@ print("mixed:", sum(len(set(labels[i : i + 8])) == 2 for i in range(0, 5000, 8))
 
 # %% [markdown]
 # The remedy: cut the pairs yourself, then shuffle, then hand over (`load_rows` in the script).
+
+# %% [markdown]
+# ### Exercise 12.2 · Where two blocks meet
+# ★★☆ · 4 minutes · predict a number
 #
+# Take 1,600 pairs instead, and batches of 16. They are cut in blocks of a thousand pairs in the same way, and nobody
+# shuffles. In how many of the 200 batches do both kinds of thumb occur?
+
+# %% exercise="mixed_batches"
+answer = ...  # a number
+### BEGIN SOLUTION
+answer = 2  # the thumb turns behind 1000, 2000 and 2600 rows; 2000 is a multiple of 16, so no batch straddles it
+### END SOLUTION
+
+# %% check="mixed_batches" points=1
+check.mixed_batches(answer)
+
+# %% [markdown]
 # **Workers.** With `dataset_num_proc=2` the rows are cut into two parts first, and each part is rotated in groups of
 # its own. Eighteen rows, batches of four:
 
@@ -537,6 +586,53 @@ for point in points:
 # learning rate: TRL's default is 1e-6, the paper's current text is reported to recommend 5e-6; try both. The batch: 8
 # rows on each GPU, the paper used 32 in all. Gradient accumulation adds rows to a step, but each part has its own
 # $z_0$: for a steadier one, raise the rows that are scored together.
+
+# %% [markdown]
+# ### Exercise 12.3 · More rows, no steadier
+# ★★☆ · 4 minutes · read a curve
+#
+# Two people have eight rows on one GPU and want more rows in a step. The first rents GPUs with more memory and scores
+# all rows of a step together. The second does something else. The figure shows how much the $z_0$ that a row meets
+# scatters from step to step (each mismatched log-ratio is drawn at random, mean 0.5, standard deviation 3). What did
+# the second person do?
+#
+# - `"a"`: the same: all rows of a step are scored together;
+# - `"b"`: several parts of eight rows, one after the other, and their gradients are added up before the step;
+# - `"c"`: several GPUs with eight rows each, and the mean goes over all of them before the clamp;
+# - `"d"`: all rows together, but each row's log-ratio is clamped before the mean.
+
+
+# %%
+def spread(rows):
+    k = 0.5 + 3 * torch.randn(2000, rows, generator=torch.Generator().manual_seed(0))
+    return float(k.mean(1).clamp(min=0).std())
+
+
+sizes = (8, 16, 32, 64, 128)
+fig, ax = plt.subplots(figsize=(6.4, 3.2))
+ax.plot(sizes, [spread(n) for n in sizes], marker="o", label="first person")
+ax.plot(sizes, [unknown_spread(n) for n in sizes], marker="s", linestyle="--", label="second person")
+ax.set(xlabel="rows in a step", ylabel="spread of z0 (nats)", ylim=(0, 0.8), xticks=sizes)
+ax.set_title("One of them gains nothing for z0")
+ax.legend(loc="lower left")
+save_figure(
+    fig, "12_spread",
+    alt="Standard deviation of z0 against the rows in a step, 8 to 128. The first person's curve falls from about 0.7 "
+    "to about 0.2; the second person's stays flat at about 0.7.",
+)  # fmt: skip
+plt.show()
+
+# %% exercise="accumulation"
+answer = ...  # "a", "b", "c" or "d"
+### BEGIN SOLUTION
+answer = "b"
+### END SOLUTION
+
+# %% check="accumulation" points=1
+check.accumulation(answer)
+
+# %% [markdown]
+# The configuration that trains all weights:
 
 # %%
 print((root / "scaling" / "thumbs_full.json").read_text(encoding="utf-8"))

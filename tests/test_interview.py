@@ -1,0 +1,576 @@
+"""The interview: what is drawn and when it comes again, the sitting in three faces, drills, mock interview, lesson."""
+
+import ast
+import builtins
+import datetime
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kto_utils import checks, interview, learner
+from kto_utils.questions import load_questions
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "notebooks" / "src" / "13_interview.py"
+NOON = datetime.datetime(2026, 3, 2, 12, tzinfo=datetime.UTC)
+DAY = datetime.timedelta(days=1)
+BANK = load_questions()
+EVERY_EXERCISE = {id for ids in checks.ids_by_lesson().values() for id in ids}
+READY = [id for id in interview.DRILLS if id in EVERY_EXERCISE]
+
+
+class Clock:
+    """A clock that stands still until it is told."""
+
+    def __init__(self, now=NOON):
+        self.now = now
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def own_file(tmp_path, monkeypatch):
+    path = tmp_path / "progress.json"
+    monkeypatch.setenv("KTO_PROGRESS", str(path))
+    return path
+
+
+def on_days(*pairs):
+    """A history from (day, rating)."""
+    return [(rating, NOON + day * DAY) for day, rating in pairs]
+
+
+def days_until(history):
+    return (interview.due(history) - history[-1][1].date()).days
+
+
+# When a question comes again.
+
+
+def check_the_rule(due):
+    """What the module's docstring promises, for any function in the place of `due`."""
+
+    def again(*pairs):
+        return (due(on_days(*pairs)) - NOON.date()).days
+
+    assert due([]) is None
+    assert again((0, 2)) == 1
+    assert again((0, 2), (1, 2)) == 1 + 3
+    assert again((0, 2), (1, 2), (4, 2)) == 4 + 7
+    assert again((0, 2), (1, 2), (4, 2), (11, 2)) == 11 + 16
+    assert again((0, 2), (1, 2), (4, 2), (11, 2), (27, 3)) == 27 + 16  # no longer than the last
+    assert again((0, 3)) == 3
+    assert again((0, 3), (3, 3)) == 3 + 16
+    for bad in (0, 1):
+        assert again((0, bad)) == 0
+        assert again((0, 3), (3, bad)) == 3
+        assert again((0, 3), (3, bad), (3, 2)) == 3 + 1
+    assert again((0, 2), (0, 2), (0, 3)) == 1  # before it is due, nothing is proved
+    assert again((0, 2), (0, 2), (1, 2)) == 1 + 3
+    late = [(2, NOON.replace(hour=23, minute=59)), (2, NOON.replace(hour=0, minute=1) + DAY)]
+    assert (due(late) - NOON.date()).days == 1 + 3  # days by the calendar, not 24 hours
+
+
+def test_a_question_comes_again_after_1_3_7_16_days_and_a_failure_starts_anew():
+    check_the_rule(interview.due)
+    assert interview.INTERVALS == (1, 3, 7, 16)
+
+
+def due_by_the_source(old, new):
+    """interview.due with one change in its source."""
+    source = Path(interview.__file__).read_text(encoding="utf-8")
+    node = next(n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == "due")
+    text = ast.get_source_segment(source, node)
+    assert text.count(old) == 1, old
+    names = dict(vars(interview))
+    exec(text.replace(old, new), names)
+    return names["due"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("step = 0\n", "pass\n"),
+        ("rating < 2", "rating < 1"),
+        ("rating < 2", "rating < 3"),
+        ("today >= again", "True"),
+        ("today >= again", "today > again"),
+        ("step + rating - 1", "step + 1"),
+        ("INTERVALS[step - 1]", "step"),
+        (" if step else 0", " if step else 1"),
+        ("min(step + rating - 1, len(INTERVALS))", "min(step + rating - 1, 3)"),
+    ],
+)
+def test_a_broken_rule_is_noticed(old, new):
+    with pytest.raises((AssertionError, TypeError)):
+        check_the_rule(due_by_the_source(old, new))
+
+
+def test_a_day_begins_at_midnight_of_the_learner():
+    evening = datetime.datetime(2026, 3, 2, 20, tzinfo=datetime.UTC)  # already the 3rd in Tokyo
+    tokyo = datetime.timezone(datetime.timedelta(hours=9))
+    assert interview.due([(2, evening)]).day == 3
+    assert interview.due([(2, evening)], tokyo).day == 4
+
+
+# What is drawn.
+
+FIVE = [
+    replace(BANK[0], id=id, lesson=lesson)
+    for id, lesson in (("bad", "01"), ("failed", "05"), ("due", "02"), ("new", "03"), ("early", "05"))
+]
+HISTORIES = {"bad": on_days((-9, 3), (0, 1)), "due": on_days((-9, 2)), "early": on_days((0, 3))}
+
+
+def check_the_draw(draw):
+    def ids(count=5, seed=0, histories=HISTORIES, failed=("05",)):
+        return [question.id for question in draw(FIVE, count, histories, set(failed), NOON, seed)]
+
+    for seed in range(5):
+        assert ids(seed=seed) == ["bad", "failed", "due", "new", "early"]
+    assert ids(count=2) == ["bad", "failed"]
+    assert {tuple(ids(failed=(), seed=s)[2:4]) for s in range(20)} == {("failed", "new"), ("new", "failed")}
+    two = HISTORIES | {"new": on_days((-20, 2))}
+    assert ids(histories=two, failed=())[:3] == ["bad", "new", "due"]  # the longest overdue first
+    worse = HISTORIES | {"due": on_days((0, 0))}
+    assert ids(histories=worse)[:2] == ["due", "bad"]  # no idea before with gaps
+
+
+def test_what_went_badly_comes_first_then_failed_lessons_then_due_then_new_then_the_rest():
+    check_the_draw(interview.draw)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda questions, count, *_: list(questions)[:count],
+        lambda q, c, h, f, now, seed: interview.draw(q, c, {}, f, now, seed),
+        lambda q, c, h, f, now, seed: interview.draw(q, c, h, set(), now, seed),
+        lambda q, c, h, f, now, seed: interview.draw(q, c, h, f, now + 30 * DAY, seed),
+        lambda q, c, h, f, now, seed: interview.draw(q, c, h, f, now, 0),
+        lambda q, c, h, f, now, seed: interview.draw(q, len(q), h, f, now, seed),
+        lambda q, c, h, f, now, seed: interview.draw(q, c, {k: v[:1] for k, v in h.items()}, f, now, seed),
+    ],
+)
+def test_a_broken_draw_is_noticed(broken):
+    with pytest.raises(AssertionError):
+        check_the_draw(broken)
+
+
+def test_same_seed_and_history_same_questions_another_seed_others():
+    def drawn(seed):
+        return [q.id for q in interview.start(30, seed=seed, clock=Clock()).questions]
+
+    assert drawn(0) == drawn(0)
+    assert len({tuple(drawn(seed)) for seed in range(5)}) == 5
+    learner.record_rating(drawn(0)[7], 0, NOON)
+    assert drawn(0)[0] == drawn(1)[0]
+    assert drawn(0) == drawn(0)
+
+
+def test_a_new_question_in_the_bank_does_not_reshuffle_the_others():
+    before = [q.id for q in interview.draw(BANK, len(BANK), {}, set(), NOON, 0)]
+    more = [*BANK, replace(BANK[0], id="one_more")]
+    after = [q.id for q in interview.draw(more, len(more), {}, set(), NOON, 0)]
+    assert [id for id in after if id != "one_more"] == before
+
+
+def test_a_failed_exercise_calls_for_its_lesson_until_it_passes():
+    lessons = {q.lesson for q in BANK}
+    lesson = sorted(lessons)[-1]
+    learner.record_try("some_exercise", int(lesson), "wrong", "values")
+    assert interview.start(3, clock=Clock()).questions[0].lesson == lesson
+    learner.record_try("some_exercise", int(lesson), "passed", None)
+    assert {interview.start(3, seed=s, clock=Clock()).questions[0].lesson for s in range(20)} != {lesson}
+
+
+def test_minutes_and_topics_limit_the_session():
+    assert len(interview.start(20).questions) == 6
+    assert len(interview.start(0.5).questions) == 1
+    loss = interview.start(600, topics="loss").questions
+    assert {q.id for q in loss} == {q.id for q in BANK if q.topic == "loss"}
+    both = interview.start(600, topics=("loss", "data")).questions
+    assert {q.topic for q in both} == {"loss", "data"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"topics": ("loss", "lose")}, "found 'lose'; there are .*loss, .*reference_point"),
+        ({"topics": ()}, "found no topic at all"),
+        ({"minutes": 0}, "must be positive"),
+        ({"minutes": float("nan")}, "must be positive"),
+    ],
+)
+def test_a_session_that_cannot_be_is_refused_in_words(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        interview.start(**arguments)
+
+
+# One sitting.
+
+
+def test_a_session_step_by_step_and_what_is_noted():
+    clock = Clock()
+    session = interview.start(6, topics="loss", clock=clock)
+    first, second = session.questions
+    assert "Question 1 of 2" in session.question()
+    assert first.question.strip() in session.question()
+    with pytest.raises(ValueError, match="look at the answer"):
+        session.rate(2)
+    rungs = [session.answer() for _ in interview.RUNGS]
+    assert first.short.strip() in rungs[0]
+    assert first.long.strip() in rungs[1]
+    assert all(f.answer.strip() in rungs[2] for f in first.follow_ups)
+    assert all(flag.why.strip() in rungs[3] for flag in first.red_flags)
+    assert session.answer() == "\n\n".join(rungs)
+    for wrong in (4, -1, 1.5, True, None, "2"):
+        with pytest.raises(ValueError, match="could say it"):
+            session.rate(wrong)
+    clock.now += datetime.timedelta(minutes=2, seconds=5)
+    assert session.time_used() == "2:05 of 6:00 used"
+    assert "comes again in 3 days. 1 to go." in session.rate(3)
+    assert "Question 2 of 2" in session.question()
+    session.answer()
+    assert "comes again today. That was the last one." in session.rate(1)
+    assert session.current is None
+    assert session.question() == session.answer() == session.summary()
+    assert f"| {first.id.replace('_', ' ')} | 3, could teach it | in 3 days |" in session.summary()
+    assert f"Read again: lesson {second.lesson}, *{second.section}*." in session.summary()
+    with pytest.raises(ValueError, match="begin another one"):
+        session.rate(2)
+    assert learner.ratings() == {first.id: [(3, clock.now)], second.id: [(1, clock.now)]}
+
+
+def test_the_right_choice_and_number_stand_in_the_first_rung():
+    choice = next(q for q in BANK if q.kind == "choice")
+    session = interview.Session([choice], 3, {}, False, Clock())
+    assert session.question().count("\n- ") == len(choice.choices)
+    assert f"**{'abcdefgh'[choice.answer]}).**" in session.answer()
+    for number in [q for q in BANK if q.kind == "number"][:1]:
+        assert f"**{number.answer}.**" in interview.Session([number], 3, {}, False, Clock()).answer()
+
+
+def test_without_remembering_the_file_is_neither_read_nor_written(own_file):
+    plain = [q.id for q in interview.start(20, remember=False, clock=Clock()).questions]
+    learner.record_rating(next(q.id for q in BANK if q.id not in plain), 0, NOON)
+    before = own_file.read_text(encoding="utf-8")
+    session = interview.start(20, remember=False, clock=Clock())
+    assert [q.id for q in session.questions] == plain
+    session.answer()
+    session.rate(0)
+    assert own_file.read_text(encoding="utf-8") == before
+    assert [q.id for q in interview.start(20, clock=Clock()).questions] != plain
+
+
+RATING = {"rating": 0, "when": NOON.isoformat()}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "{", "[1, 2]", "\x00", '{"version": 1}',
+        {"ratings": []},
+        {"ratings": {"same_objective": "bad"}},
+        {"ratings": {"same_objective": [{"rating": 0, "when": "yesterday"}]}},
+        {"ratings": {"same_objective": [{"rating": "0", "when": NOON.isoformat()}]}},
+        {"ratings": {"same_objective": [{"rating": 99, "when": NOON.isoformat()}]}},
+        {"ratings": {"same_objective": [RATING, {"rating": 2, "when": "2026-03-01T10:00:00"}]}},
+        {"ratings": {"no_such_question": [RATING]}},
+        {"ratings": {"same_objective": [RATING | {"when": "2099-01-01T00:00:00+00:00"}]}},
+        {"exercises": {"get_probs": None}},
+        {"exercises": {"get_probs": {"lesson": "five", "tries": 1, "passes": 0, "last_fault": "x"}}},
+        {"exercises": {"other": {"lesson": 99, "tries": 1, "passes": 0, "last_fault": "x"}}},
+        {"predictions": {"p": {"confidence": "very", "right": True}}},
+        {"drills": {"kto_loss": [{"passed": True, "seconds": "10", "when": NOON.isoformat()}]}},
+        {"drills": {"unknown": [{"passed": True, "seconds": 10.0, "when": NOON.isoformat()}]}},
+    ],
+)  # fmt: skip
+def test_a_broken_or_foreign_file_never_stops_an_interview(own_file, record, capsys):
+    if isinstance(record, dict):
+        whole = {"version": 1, "exercises": {}, "predictions": {}, "ratings": {}, "drills": {}} | record
+        record = json.dumps(whole)
+    own_file.write_text(record, encoding="utf-8")
+    session = interview.start(3, clock=Clock())
+    session.answer()
+    session.rate(2)
+    interview.times()
+    assert learner.ratings()[session.questions[0].id][-1] == (2, NOON)
+    kept = [path.read_text(encoding="utf-8") for path in own_file.parent.glob("*.broken1.json")]
+    if "could not be read" in capsys.readouterr().out:
+        assert kept == [record]  # set aside, not lost
+    else:
+        assert not kept
+
+
+def test_a_file_from_before_there_were_drills_is_kept(own_file):
+    learner.record_rating("q", 2, NOON)
+    record = json.loads(own_file.read_text(encoding="utf-8"))
+    del record["drills"]
+    own_file.write_text(json.dumps(record), encoding="utf-8")
+    learner.record_drill("kto_loss", True, 61.0, NOON)
+    assert learner.ratings()["q"] == [(2, NOON)]
+    assert learner.drills() == {"kto_loss": [(True, 61.0, NOON)]}
+
+
+# The faces: terminal and buttons.
+
+
+def typed(monkeypatch, *lines):
+    left = list(lines)
+
+    def answer(prompt):
+        if not left:
+            raise EOFError
+        return left.pop(0)
+
+    monkeypatch.setattr(builtins, "input", answer)
+    return left
+
+
+def test_in_a_terminal_it_asks_and_notes(monkeypatch, capsys):
+    left = typed(monkeypatch, "", "", "", "", "five", "2", "", "", "", "", "0")
+    session = interview.start(6, topics="loss", widgets=False, clock=Clock())
+    assert left == []
+    assert list(session.ratings.values()) == [2, 0]
+    out = capsys.readouterr().out
+    assert "0: no idea, 1: with gaps" in out
+    assert out.index(session.questions[0].question[:30]) < out.index(session.questions[0].short[:30])
+    assert "Read again" in out
+
+
+@pytest.mark.parametrize("lines", [("q",), ("", "q"), (), ("", "", "", "", "q")])
+def test_a_terminal_session_ends_when_asked_and_when_input_ends(monkeypatch, capsys, lines):
+    typed(monkeypatch, *lines)
+    interview.main(["--minutes", "3", "--topics", "loss"])
+    assert "Ended." in capsys.readouterr().out
+    assert learner.ratings() == {}
+
+
+def test_the_command_line_names_the_topics(capsys):
+    with pytest.raises(SystemExit):
+        interview.main(["--topics", "cooking"])
+    assert "reference_point" in capsys.readouterr().err
+
+
+def parts(box):
+    time, text, onward, rates = box.children
+    return time, text, onward, rates.children
+
+
+def test_with_buttons_it_asks_and_notes():
+    pytest.importorskip("ipywidgets")
+    clock = Clock()
+    session = interview.start(6, topics="loss", clock=clock)
+    time, text, onward, rates = parts(interview.panel(session))
+    assert "Question 1 of 2" in text.value
+    assert onward.description == "Show: 30 seconds"
+    assert all(button.disabled for button in rates)
+    clock.now += datetime.timedelta(seconds=61)
+    onward.click()
+    assert "<strong>30 seconds</strong>" in text.value
+    assert "1:01 of 6:00 used" in time.value
+    assert not any(button.disabled for button in rates)
+    for _ in range(3):
+        onward.click()
+    assert onward.disabled
+    assert "<strong>Red flags</strong>" in text.value
+    rates[2].click()
+    assert learner.ratings() == {session.questions[0].id: [(2, clock.now)]}
+    assert "Question 2 of 2" in text.value
+    assert "30 seconds" not in text.value
+    assert not onward.disabled
+    onward.click()
+    rates[0].click()
+    assert "Read again" in text.value
+    assert onward.disabled
+    assert all(button.disabled for button in rates)
+
+
+def test_buttons_follow_when_the_session_went_on_without_them():
+    pytest.importorskip("ipywidgets")
+    session = interview.start(6, topics="loss", clock=Clock())
+    _, text, onward, rates = parts(interview.panel(session))
+    onward.click()
+    session.rate(3)
+    rates[1].click()
+    assert list(session.ratings.values()) == [3]
+    assert "Question 2 of 2" in text.value
+    assert "30 seconds" not in text.value
+
+
+def test_shown_in_a_notebook_it_has_buttons_and_a_text_that_never_changes(monkeypatch):
+    session = interview.start(20, clock=Clock())
+    bundle = session._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert bundle["text/plain"] == repr(session)
+    assert repr(session).startswith("Interview: 6 questions in 20 minutes.")
+    monkeypatch.setitem(__import__("sys").modules, "ipywidgets", None)
+    assert session._repr_mimebundle_() == {"text/plain": repr(session)}
+
+
+def test_no_output_widget_no_interact_no_thread():
+    source = Path(interview.__file__).read_text(encoding="utf-8")
+    assert not re.search(r"ipywidgets\.(Output|interact)|threading|sleep", source)
+
+
+# Drills.
+
+
+def test_every_drill_has_its_exercise():
+    missing = sorted(set(interview.DRILLS) - EVERY_EXERCISE)
+    assert missing == [], f"no lesson has these exercises yet: {missing}"
+
+
+def test_the_ten_drills_have_their_points():
+    assert list(interview.DRILLS) == [
+        "tokenize_with_mask", "collate_kto", "get_probs", "sequence_logps", "reference_point", "kto_loss",
+        "kto_gradient", "dpo_loss", "causal_attention", "rotary",
+    ]  # fmt: skip
+    for task in interview.DRILLS.values():
+        assert 3 <= len(task.listens_for) <= 5
+        assert len(set(task.listens_for)) == len(task.listens_for)
+        assert task.minutes <= 14  # the mock interview's blank page
+
+
+def function_of(id):
+    """Our solution as a function, run with the imports of lesson 13 alone."""
+    source = checks.solved_cell(id)[0]
+    names = {"__name__": "lesson_13"}
+    if SOURCE.exists():
+        tree = ast.parse(SOURCE.read_text(encoding="utf-8"))
+        imports = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
+        exec(compile(ast.Module(imports, []), "imports", "exec"), names)
+    exec(source, names)
+    return names[next(n.name for n in ast.parse(source).body if isinstance(n, ast.FunctionDef))]
+
+
+@pytest.mark.parametrize("id", READY)
+def test_a_drill_shows_a_hole_refuses_wrong_answers_and_passes_ours(id, capsys):
+    clock = Clock()
+    drill = interview.drill(id, clock=clock)
+    task = capsys.readouterr().out
+    assert "...  # your code here" in task
+    solution = function_of(id)
+    body = [line for line in checks.solved_cell(id)[0].splitlines() if "return" in line and "Returns" not in line]
+    assert not any(line in task.splitlines() for line in body)
+    assert "SOLUTION" not in task
+    names = {}
+    exec("from __future__ import annotations\n" + drill.stub, vars(__import__("torch")) | {}, names)
+    clock.now += datetime.timedelta(seconds=30)
+    drill.check(names[drill.name])
+    assert "not done yet" in capsys.readouterr().out
+    assert learner.drills() == {}
+    for wrong in (lambda *a, **k: 0.123, lambda *a, **k: a[0], lambda *a, **k: 1 / 0):
+        drill.check(wrong)
+        assert "not right yet" in capsys.readouterr().out
+    drill.solution()
+    assert capsys.readouterr().out == "The clock still runs. drill.solution(now=True) shows it all the same.\n"
+    drill.check(solution)
+    assert capsys.readouterr().out.startswith("passed: ")
+    drill.solution()
+    shown = capsys.readouterr().out
+    assert checks.solved_cell(id)[0].strip() in shown
+    assert shown.count("\n- ") == len(interview.DRILLS[id].listens_for)
+    assert [(passed, seconds) for passed, seconds, _ in learner.drills()[id]] == [(False, 30.0)] * 3 + [(True, 30.0)]
+    assert learner.exercises()[id]["passes"] == 1
+
+
+def test_after_the_time_it_says_so_and_still_checks(capsys):
+    clock = Clock()
+    drill = interview.drill(READY[0], minutes=2, clock=clock)
+    solution = function_of(READY[0])
+    clock.now += datetime.timedelta(seconds=120)
+    drill.check(solution)
+    assert "are over" not in capsys.readouterr().out
+    clock.now += datetime.timedelta(seconds=1)
+    assert drill.time_used() == "2:01 of 2:00 used"
+    late = interview.drill(READY[0], minutes=2, clock=clock)
+    clock.now += datetime.timedelta(minutes=3)
+    capsys.readouterr()
+    late.check(lambda *a: 1)
+    out = capsys.readouterr().out
+    assert "not right yet" in out
+    assert out.endswith("The 2 minutes are over. Finish it all the same; the next time it goes faster.\n")
+    late.solution()
+    assert "listens for" in capsys.readouterr().out
+    late.check(solution)
+    assert capsys.readouterr().out.startswith("passed: ")
+    interview.times()
+    table = capsys.readouterr().out
+    assert re.search(rf"{READY[0]} +3 +2 +2:00 +\d+:00", table)
+
+
+def test_before_the_first_drill_the_table_is_empty(capsys):
+    interview.times()
+    assert capsys.readouterr().out == "No drill yet.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [(("kto",), "there are tokenize_with_mask"), (("get_probs", 0), "pos")]
+)
+def test_a_drill_that_cannot_be_is_refused_in_words(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        interview.drill(*arguments)
+
+
+# The mock interview.
+
+
+def test_the_mock_interview_takes_45_minutes_and_names_one_topic_once():
+    assert sum(minutes for minutes, _, _ in interview.SLOTS) == 45
+    for seed in range(20):
+        mock = interview.mock(seed)
+        assert mock == interview.mock(seed)
+        assert len({q.topic for q in mock.questions}) == len(mock.questions) == 4
+        wanted = [difficulty for _, _, difficulty in interview.SLOTS if difficulty]
+        assert [q.difficulty for q in mock.questions] == wanted
+        assert mock.drill in interview.DRILLS
+    assert len({interview.mock(seed).questions[0].id for seed in range(20)}) > 5
+    assert len({interview.mock(seed).drill for seed in range(20)}) > 5
+
+
+def test_the_candidate_sees_no_question_and_the_interviewer_all():
+    mock = interview.mock(3)
+    assert mock.candidate().splitlines()[-1].startswith("| 42 | 45 |")
+    for question in mock.questions:
+        text = question.question.strip()
+        assert text not in mock.candidate()
+        for part in (text, question.short.strip(), question.long.strip(), question.red_flags[0].why.strip()):
+            assert part in mock.interviewer()
+    assert all(point in mock.interviewer() for point in interview.DRILLS[mock.drill].listens_for)
+    assert mock.drill not in mock.candidate()
+
+
+def test_the_scoring_sheet_has_anchors_for_1_3_and_5():
+    rows = [line.strip("| \n").split("|") for line in interview.scoring_sheet().splitlines() if line.startswith("|")]
+    assert [cell.strip() for cell in rows[0]] == ["what", "1", "3", "5", "score"]
+    assert len(rows[2:]) == 6
+    assert all(cell.strip() for row in rows[2:] for cell in row[:4])
+    assert "6 to 30" in interview.scoring_sheet()
+
+
+# The lesson.
+
+
+def lesson_cells():
+    return re.split(r"^# %%", SOURCE.read_text(encoding="utf-8"), flags=re.M)
+
+
+def test_the_lesson_has_every_drill_with_the_solution_of_its_own_lesson():
+    """The copy in lesson 13 is the model solution, word for word; its grade id is another, so nothing counts twice."""
+    own = checks.ids_by_lesson()[13]
+    names = [id if id in own else f"drill_{id}" for id in interview.DRILLS]
+    assert re.findall(r'^# %% exercise="(\w+)"', SOURCE.read_text(encoding="utf-8"), flags=re.M) == names
+    assert not {f"drill_{id}" for id in interview.DRILLS} & EVERY_EXERCISE
+    for id, name in zip(interview.DRILLS, names, strict=True):
+        cell = next(c for c in lesson_cells() if c.startswith(f' exercise="{name}"'))
+        body = [line for line in cell.strip().splitlines()[1:] if "### " not in line]
+        assert "\n".join(body).strip() == checks.solved_cell(id)[0].strip(), (
+            f"copy the cell of {id} from its lesson into lesson 13"
+        )
+        assert cell.count("### BEGIN SOLUTION") == cell.count("### END SOLUTION") == 1

@@ -1,0 +1,234 @@
+"""The student notebooks: the lessons with holes, nothing else changed, and they run to the end with every hole open."""
+
+import copy
+import json
+import os
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from kto_utils import checks, runner
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+STUDENT = NOTEBOOKS / "student"
+sys.path.insert(0, str(NOTEBOOKS))
+
+import build  # noqa: E402
+
+COPIES = sorted(STUDENT.glob("*.ipynb"))
+each_copy = pytest.mark.parametrize("path", COPIES, ids=lambda path: path.stem)
+BLOCK = re.compile(r"^([ \t]*)### BEGIN SOLUTION\n(.*?)^[ \t]*### END SOLUTION$", flags=re.M | re.S)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def lesson_of(path):
+    return read(NOTEBOOKS / path.name)
+
+
+def grading(cell):
+    return cell.metadata.get("nbgrader", {})
+
+
+def blocks(notebook):
+    """The solutions of a lesson, as dedented text."""
+    return [textwrap.dedent(block[2]).strip() for cell in notebook.cells for block in BLOCK.finditer(cell.source)]
+
+
+def with_holes(source):
+    """What a student sees in place of each solution: written here anew, not taken from the build."""
+    return BLOCK.sub(lambda block: f"{block[1]}...  # your code here" if block[1] else "# your code here", source)
+
+
+def links(cell):
+    """A cell's text with its paths to files cut out, and these paths."""
+    pattern = r"\]\(([^)#\s]+)" if cell.cell_type == "markdown" else r"\"(\.\./[^\"\n]+)"
+    paths = [target for target in re.findall(pattern, cell.source) if not re.match(r"\w+:", target)]
+    return re.sub(pattern, "PATH", cell.source), paths
+
+
+def differences(student, lesson):
+    """Everything in which a student notebook is not the lesson with holes; [] when all is well."""
+    found = []
+    if student.metadata != lesson.metadata or student.nbformat_minor != lesson.nbformat_minor:
+        found.append("the notebook's metadata")
+    if len(student.cells) != len(lesson.cells):
+        return [*found, f"{len(student.cells)} cells, the lesson has {len(lesson.cells)}"]
+    for number, (mine, theirs) in enumerate(zip(student.cells, lesson.cells, strict=True)):
+        for field in ("cell_type", "id", "metadata"):
+            if mine[field] != theirs[field]:
+                found.append(f"cell {number}: {field}")
+        if mine.cell_type == "code" and (mine.outputs or mine.execution_count is not None):
+            found.append(f"cell {number}: it was run")
+        holes = copy.deepcopy(theirs)
+        holes.source = with_holes(theirs.source)
+        if (holes.source != theirs.source) != bool(grading(theirs).get("solution")):
+            found.append(f"cell {number}: a solution without mark, or a mark without solution")
+        (text, paths), (expected, their_paths) = links(mine), links(holes)
+        if text != expected:
+            found.append(f"cell {number}: source")
+        for path, theirs in zip(paths, their_paths, strict=True):
+            here, there = (STUDENT / path).resolve(), (NOTEBOOKS / theirs).resolve()
+            copied = STUDENT / there.name
+            right = copied if there.parent == NOTEBOOKS and copied.exists() else there
+            if here != right or not here.exists():
+                found.append(f"cell {number}: {path} should lead to {right.name}")
+    return found
+
+
+def strings(value):
+    """Every text inside a JSON value, keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list) and all(isinstance(line, str) for line in value):  # how a notebook keeps a text
+        yield "".join(value)
+    elif isinstance(value, list | dict):
+        yield from value if isinstance(value, dict) else ()
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from strings(inner)
+
+
+def leaks(text, lesson):
+    """Solutions that stand in the file more often than in the lesson's own explanations."""
+    everything = "\n".join(strings(json.loads(text)))
+    explained = "\n".join(with_holes(cell.source) for cell in lesson.cells)
+
+    def times(block, where):  # at any depth of indentation
+        lines = (re.escape(line.strip()) for line in block.splitlines())
+        return len(re.findall(r"^[ \t]*" + r"\n[ \t]*".join(lines) + r"[ \t]*$", where, flags=re.M))
+
+    found = [block for block in blocks(lesson) if times(block, everything) > times(block, explained)]
+    return found + re.findall(r"(?:BEGIN|END) SOLUTION", text)
+
+
+def test_every_lesson_with_exercises_has_its_copy():
+    with_checks = {number for number, ids in checks.ids_by_lesson().items() if ids}
+    assert with_checks <= {int(path.stem[:2]) for path in COPIES}
+    marked = [path.name for path in sorted(NOTEBOOKS.glob("*.ipynb")) if any(map(grading, read(path).cells))]
+    assert marked == [path.name for path in COPIES]
+
+
+@each_copy
+def test_a_student_cell_is_the_lessons_cell_with_holes_and_nothing_else_changed(path):
+    assert differences(read(path), lesson_of(path)) == []
+
+
+@each_copy
+def test_no_solution_is_left_anywhere_in_the_file(path):
+    lesson = lesson_of(path)
+    assert blocks(lesson)
+    assert leaks(path.read_text(encoding="utf-8"), lesson) == []
+
+
+@each_copy
+def test_every_exercise_has_one_cell_to_fill_in_and_one_locked_cell_that_counts(path):
+    cells = [grading(cell) for cell in read(path).cells if grading(cell)]
+    ids = [cell["grade_id"] for cell in cells]
+    assert len(set(ids)) == len(ids)
+    exercises = checks.ids_by_lesson().get(int(path.stem[:2]), [])
+    assert [cell["grade_id"] for cell in cells if cell["grade"]] == [f"check_{id}" for id in exercises]
+    assert set(exercises) <= set(ids)
+    for cell in cells:
+        if cell["grade"]:
+            assert cell["locked"]
+            assert cell["points"] == checks.find(cell["grade_id"].removeprefix("check_")).points
+
+
+@pytest.fixture
+def pair():
+    """A student notebook and its lesson, to be tampered with."""
+    return read(STUDENT / "05_get_probs.ipynb"), read(NOTEBOOKS / "05_get_probs.ipynb")
+
+
+def solution_cell(notebook):
+    return next(cell for cell in notebook.cells if grading(cell).get("solution"))
+
+
+def test_a_changed_word_a_lost_cell_and_a_stored_output_are_noticed(pair):
+    student, lesson = pair
+    changed = copy.deepcopy(student)
+    changed.cells[0].source += " "
+    solution_cell(changed).outputs = [nbformat.v4.new_output("stream", text="1\n")]
+    assert [text.split(": ")[1] for text in differences(changed, lesson)] == ["source", "it was run"]
+    shorter = copy.deepcopy(student)
+    del shorter.cells[3]
+    assert differences(shorter, lesson) == [f"{len(shorter.cells)} cells, the lesson has {len(lesson.cells)}"]
+    unlocked = copy.deepcopy(student)
+    next(cell for cell in unlocked.cells if grading(cell).get("locked")).metadata.nbgrader.locked = False
+    assert [text.split(": ")[1] for text in differences(unlocked, lesson)] == ["metadata"]
+
+
+def test_a_link_that_leads_elsewhere_is_noticed(pair):
+    student, lesson = pair
+    cell = next(cell for cell in student.cells if "](../02_tiny_llama.ipynb)" in cell.source or
+                "](02_tiny_llama.ipynb)" in cell.source)  # fmt: skip
+    cell.source = re.sub(r"\]\((\.\./)?02_tiny_llama", "](../../02_tiny_llama", cell.source)
+    assert "../../02_tiny_llama.ipynb should lead to 02_tiny_llama.ipynb" in differences(student, lesson)[0]
+
+
+@pytest.mark.parametrize("place", ["cell", "output", "metadata"])
+def test_a_solution_that_is_left_is_noticed(pair, place):
+    student, lesson = pair
+    block = blocks(lesson)[0]
+    if place == "cell":
+        solution_cell(student).source += "\n" + textwrap.indent(block, "    ")
+    elif place == "output":
+        student.cells[-1] = nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("stream", text=block)])
+    else:
+        student.metadata["solutions"] = {"get_probs": block}
+    assert leaks(nbformat.writes(student), lesson) == [block]
+
+
+def test_an_outdated_and_an_orphaned_copy_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "STUDENT", tmp_path)
+    (tmp_path / "99_old.ipynb").write_text("{}", encoding="utf-8")
+    stale = build.stale_copies()
+    assert {f"student/{path.name}" for path in COPIES} <= set(stale)
+    assert "student/99_old.ipynb (has no lesson with exercises)" in stale
+    build.write_student_copies()
+    assert all((tmp_path / path.name).exists() for path in COPIES)
+
+
+def printed(cell):
+    return "".join(output.get("text", "") for output in cell.outputs)
+
+
+def announced(cell):
+    return "raises-exception" in cell.metadata.get("tags", [])
+
+
+@each_copy
+def test_it_runs_to_the_end_with_every_exercise_open(path, tmp_path, monkeypatch):
+    """Under the lessons' own settings. What the other cells print is what the lesson stores: none needs an answer."""
+    monkeypatch.setenv("KTO_FIGURES", str(tmp_path))
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests" / "no_network"), str(ROOT)]))
+    student, lesson = read(path), lesson_of(path)
+    run = runner.execute(student, STUDENT, path.stem)
+    assert run.failure is None
+    answers = {name for cell in lesson.cells if grading(cell).get("solution")
+               for name in re.findall(r"^(?:def |class )?(\w+)", cell.source, flags=re.M)}  # fmt: skip
+    for cell, stored in zip(student.cells, lesson.cells, strict=True):
+        if cell.cell_type != "code":
+            continue
+        errors = [output for output in cell.outputs if output.output_type == "error"]
+        assert not errors or announced(cell), cell.source
+        if grading(cell).get("grade"):
+            assert printed(cell).startswith("not done yet: "), printed(cell)
+            assert "Traceback" not in printed(cell)
+        elif grading(cell).get("solution"):
+            assert cell.outputs == []
+        elif "nbval-ignore-output" not in cell.metadata.get("tags", []) and not cites(cell, answers):
+            assert printed(cell) == printed(stored), cell.source
+
+
+def cites(cell, names):
+    """Whether a cell speaks of an answer or of a drill's outcome, and so may print something else while it is open."""
+    return bool(set(re.findall(r"\w+", cell.source)) & (names | {"drill"}))
