@@ -436,37 +436,7 @@ check.mystery_taste(answer)
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# <details><summary>What data does KTO need?</summary>
-#
-# Triples of prompt, completion and a binary label. The completions need not come in pairs, and the two
-# kinds of label need not be equally many, but then the weights must make up for it.
-# </details>
-#
-# <details><summary>Does KTO need a reference model?</summary>
-#
-# Yes: a frozen copy of the starting policy. Every log-ratio is measured against it. A variant without one
-# is reported in the current paper, and does worse.
-# </details>
-#
-# <details><summary>What is the reference point z0, in one sentence?</summary>
-#
-# A rough, biased estimate of the KL divergence between policy and reference (the average log-ratio over the
-# policy's own replies): the mean log-ratio of the batch's replies, each put under another row's prompt, not
-# below zero, and without gradient.
-# </details>
-#
-# <details><summary>Does KTO generate text or use a reward model during training?</summary>
-#
-# No. The clicks are collected beforehand, as in section 3, and training only scores those fixed replies; that
-# is called *offline*. A reward model, a second network that gives marks, is not needed.
-# </details>
-#
-# <details><summary>Is KTO better than DPO?</summary>
-#
-# Not always. The paper reports that it matches or exceeds DPO in many settings, but with Zephyr-beta-SFT
-# trained on UltraFeedback it loses on TydiQA, a test of question answering (31.2 against 36.5; v1, Table 3).
-# With clean pairs DPO is a good choice; with single or unbalanced clicks KTO can use all of them.
-# </details>
+# {{questions}}
 
 # %% [markdown]
 # ## Sources

@@ -812,36 +812,7 @@ assert "torch" not in sys.modules
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# <details><summary>Which parts of prospect theory survive in KTO?</summary>
-# The reference point, and a value that is concave in gains and convex in losses. The power became a logistic,
-# the loss aversion coefficient became two weights on the labels, and probability weighting was dropped.
-# </details>
-#
-# <details><summary>Why not use the 1992 value function as the loss?</summary>
-# The paper calls it hard to optimise. One can see why: its slope is infinite at the reference point, where every
-# reply is at the first step, and far out it never lets go. The logistic has its largest slope, β/4, at the
-# reference point and saturates.
-# </details>
-#
-# <details><summary>Is λ_D = 1.33 loss aversion?</summary>
-# No. Loss aversion makes losses heavier, 2.25 to 1. With equal counts, 1.33 on thumbs up makes gains heavier. 4/3
-# is the upper end of version 1's range for λ_D n_D / (λ_U n_U); the default weights are 1 and 1.
-# </details>
-#
-# <details><summary>A person has α close to 0. Are they very sensitive?</summary>
-# Only next to the reference point. Further out they hardly notice size: at α = 0.1, 10 feels like 1.26 and 20
-# like 1.35.
-# </details>
-#
-# <details><summary>What is the difference between the 1979 and the 1992 form?</summary>
-# 1979 bends each chance on its own, for at most two outcomes other than 0. Taken beyond them, its separable sum
-# can rate a gamble above its best prize, since the weights need not add up to 1. 1992 bends cumulative chances,
-# ranked from the extremes inwards, separately for gains and losses.
-# </details>
-#
-# <details><summary>What is KTO's value at the reference point?</summary>
-# One half of the weight, not 0: σ(0) = 1/2. Value 0 is the worst case.
-# </details>
+# {{questions}}
 
 # %% [markdown]
 # ## Sources

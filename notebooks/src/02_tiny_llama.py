@@ -954,29 +954,7 @@ plt.show()
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# <details><summary>Why must the reference be a copy of the policy and not just a model of the same
-# shape?</summary> The log-ratio has to measure what training changed. With a copy it starts at exactly 0 for
-# every reply. With another initialisation it starts at the difference between two unrelated models, and
-# staying close to the reference means imitating noise. </details>
-#
-# <details><summary>What keeps the reference fixed?</summary> It is a deep copy with no shared memory,
-# requires no gradient, is not given to the optimizer, stays in eval mode, and runs under no_grad. A test
-# compares its weights bit for bit after some steps. </details>
-#
-# <details><summary>Your log-ratios are all exactly 0 after 100 steps. What do you check?</summary> First
-# whether policy and reference are one object (an assignment instead of a copy), then whether the optimizer
-# holds the policy's parameters at all, then whether the loss has a gradient. </details>
-#
-# <details><summary>Where are the positions stored in a Llama?</summary> Nowhere as parameters. Queries and
-# keys are rotated by angles proportional to their position, so that their dot product depends on the
-# distance between the tokens. </details>
-#
-# <details><summary>Why is one forward pass enough to score a whole reply?</summary> The causal mask: logits
-# at position t depend only on tokens up to t. So the prediction of each reply token is the same as if the
-# later tokens were not there yet. </details>
-#
-# <details><summary>Does model.double() make a Llama compute in float64?</summary> Not fully. In transformers
-# 5.23 the norms and the rotary table go through float32 whatever the model's type; replace both. </details>
+# {{questions}}
 
 # %% [markdown]
 # ## Sources

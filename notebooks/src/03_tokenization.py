@@ -809,31 +809,8 @@ except TypeError as error:
 
 # %% [markdown]
 # ## Questions an interviewer asks
-# <details><summary>Why does byte-level BPE need no "unknown" token?</summary>
-# Every text is bytes and every byte has an id. Unseen words only cost more tokens.
-# </details>
 #
-# <details><summary>Why not tokenize prompt and completion separately?</summary>
-# Tokens may span the boundary. The joined ids can be a sequence that the whole text never produces, so the
-# model is scored on something it has never seen. Section 12 shows the price for the course's small model.
-# </details>
-#
-# <details><summary>Which tokens does the KTO loss score?</summary>
-# Those of the completion and the end-of-sequence token. Not the prompt, not begin-of-sequence, not padding.
-# </details>
-#
-# <details><summary>Why is the end-of-sequence token in the mask?</summary>
-# Stopping is part of the reply. Unscored, it is never made more or less likely.
-# </details>
-#
-# <details><summary>What happens to a row whose completion is cut away entirely?</summary>
-# Nothing is left to sum, so its log-probability is 0 whatever the model does. It gives no gradient of its own and
-# only dilutes the mean over the batch. Drop the row or raise the length.
-# </details>
-#
-# <details><summary>You have 10,000 preference pairs. How do you get KTO data?</summary>
-# 20,000 rows, chosen up and rejected down, shuffled. You lose the knowledge of which replies shared a prompt.
-# </details>
+# {{questions}}
 
 # %% [markdown]
 # ## Sources

@@ -825,41 +825,7 @@ print("with drop_last=True, batches of:", [len(b["label"]) for b in loader])
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# <details><summary>Why does KTO need mismatched completions, and how are they made?</summary>
-#
-# The reference point should say how far the policy has moved on the whole. The labelled replies are trained
-# on, so they are no fair sample. Each prompt gets another row's completion of the same batch, by a rotation.
-# (That is a cheap estimate, and a biased one: lesson 06.)
-# </details>
-#
-# <details><summary>Why not reverse the batch?</summary>
-#
-# With an odd number of rows the middle one is paired with itself. A rotation by one leaves no row with its
-# own completion, from two rows on.
-# </details>
-#
-# <details><summary>What is the smallest batch, and does gradient accumulation help?</summary>
-#
-# Two rows in one forward pass (here and in TRL, per device). Accumulation does not help: every micro-batch
-# makes its own mismatched rows.
-# </details>
-#
-# <details><summary>Padding equals EOS. Is that a problem?</summary>
-#
-# Only if a mask is guessed from the ids: then the real EOS is masked too. A mask built from lengths keeps
-# it.
-# </details>
-#
-# <details><summary>With padding on the right, does a causal model need the attention mask?</summary>
-#
-# Not for the scores of real tokens: they never see what comes after them. With padding on the left it does.
-# </details>
-#
-# <details><summary>One thumb in ten is up. Which batch size?</summary>
-#
-# $0.1^B + 0.9^B \le 0.01$ gives $B = 44$ for at most one one-sided batch in a hundred. Smaller ones work
-# too, but more of their steps see one kind of thumb.
-# </details>
+# {{questions}}
 
 # %% [markdown]
 # ## Sources

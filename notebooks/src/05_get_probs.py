@@ -764,26 +764,7 @@ check.mystery_curve(answer)
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# <details><summary>Why do you shift logits and token ids?</summary> The logits at place t are computed after
-# reading token t, so they describe token t + 1. Unshifted training teaches the model to copy the current
-# token.</details>
-#
-# <details><summary>Is the log-ratio in KTO or DPO normalised by length?</summary> No. Both sum over
-# completion tokens, since the sum is the log-probability of the reply. Long replies therefore tend to have
-# a larger |r| and saturate the sigmoid sooner.</details>
-#
-# <details><summary>Which tokens are scored?</summary> All tokens of the completion and the end token. Not
-# the prompt, not the padding, never the begin token.</details>
-#
-# <details><summary>Does the last place of the prompt matter?</summary> Yes: its logits predict the first
-# token of the completion. The places before it do not matter to the score.</details>
-#
-# <details><summary>Why assign zeros instead of multiplying by the mask?</summary> 0 times minus infinity is
-# NaN. And to keep NaN out of the gradient, replace unscored values before the computation, not only after
-# it.</details>
-#
-# <details><summary>Your model runs in bfloat16. Where do you cast?</summary> Cast the logits to float32
-# before log-softmax, and sum in float32. Near -230 nats, bfloat16 numbers are 1 nat apart.</details>
+# {{questions}}
 
 # %% [markdown]
 # ## Sources

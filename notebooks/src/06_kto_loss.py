@@ -1081,34 +1081,7 @@ for u_big in (10.0, 17.0, 50.0):
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# <details><summary>Write the KTO loss. What is it at step 0?</summary>
-# w (1 - sigmoid(s beta (r - z0))) averaged over the batch; r is the log-ratio of policy and reference
-# summed over completion tokens, s = +1 for thumbs up and -1 for thumbs down. At step 0 r = z0 = 0, so it is
-# mean(w)/2. (DPO: ln 2.)
-# </details>
-# <details><summary>What is z0, and is the batch's number an unbiased estimate of it?</summary>
-# It stands for the KL between policy and reference, the log-ratio to be expected from the policy's own
-# replies. The batch uses mismatched replies from some distribution q; their mean is KL(q||ref) - KL(q||policy),
-# which equals the KL for q = policy and otherwise only by accident, and the clamp at 0 adds an upward bias.
-# So: no.
-# </details>
-# <details><summary>Your log shows kl = 0 for hundreds of steps. Broken?</summary>
-# Not necessarily. After targeted learning the mismatched replies fall and the clamp gives 0 although the
-# policy has moved. It is broken if kl is above 0 at step 0.
-# </details>
-# <details><summary>Does KTO push hardest on the worst mistakes?</summary>
-# No. The pull is w beta sigma(u) sigma(-u), largest at the reference point and fading on both sides: at
-# beta 0.1, 50 nats away, under 3 % of its maximum. DPO's stays near its maximum on the wrong side.
-# </details>
-# <details><summary>Where does the weight 1.33 come from? Is it loss aversion?</summary>
-# It is 4/3, the upper end of v1's range for lambda_D n_D / (lambda_U n_U) (D: thumbs up), found by experiment;
-# with as many up as down it is lambda_D itself. It favours the gain side, the opposite of loss aversion. The
-# default is 1 and 1.
-# </details>
-# <details><summary>Does KTO maximise reward minus beta KL, like DPO?</summary>
-# There is no such theorem. It shares the implicit reward, not the optimum: its loss is no likelihood and has no
-# inner minimum even where labels disagree. (With labels that never disagree DPO's log-ratios run off too.)
-# </details>
+# {{questions}}
 
 # %% [markdown]
 # ## Sources

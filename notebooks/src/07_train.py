@@ -951,37 +951,7 @@ folder.cleanup()
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# <details><summary>What do you watch during a KTO run?</summary>
-# The rewards of thumbs-up and thumbs-down rows separately, kl, gradient norm, the saturated share, and the
-# replies themselves (length, format). The bad sign is both rewards falling together.
-# </details>
-#
-# <details><summary>The log says kl = 0. Is it broken?</summary>
-# Not by itself. The mismatched log-ratios average below zero once training has targeted replies to their
-# own prompts, and the clamp makes that 0. Broken is kl above 0 at step 0, where policy and reference are
-# the same.
-# </details>
-#
-# <details><summary>What is the KTO loss at step 0?</summary>
-# mean(w) / 2 of the batch, 0.5 with both weights 1. DPO starts at ln 2.
-# </details>
-#
-# <details><summary>You have one thumb up for three thumbs down. What do you do?</summary>
-# Set the weights from the counts, so that the ratio of total weights lies between 1 and 4/3 (paper v1), and
-# see that batches hold both kinds. In our small world weights of 1 and 1 ended in collapse at a learning rate that
-# balanced weights survived. TRL and HALOs default to 1 and 1 whatever the counts.
-# </details>
-#
-# <details><summary>What is the least KL a policy needs so that every reply is liked?</summary>
-# -ln of the reference's rate, averaged over prompts. It holds for every method, because it is a property of
-# the two distributions.
-# </details>
-#
-# <details><summary>The gradient norm is 0 and the loss only jitters. What happened?</summary>
-# Probably saturation: all rewards are far from the reference point, the sigmoid is flat, and the loss is
-# the weighted share of thumbs-up rows. Go back to a checkpoint from before; lower the learning rate or mend
-# the weights.
-# </details>
+# {{questions}}
 
 # %% [markdown]
 # ## Sources

@@ -699,40 +699,7 @@ plt.show()
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# <details><summary>Derive the DPO loss in one minute.</summary>
-#
-# The policy that maximises reward minus beta KL is pi_ref exp(R/beta)/Z. Solve for R: beta log(pi/pi_ref) + beta log Z.
-# Put it into Bradley-Terry; Z cancels in the difference; take minus the log-likelihood of the choices.
-# </details>
-#
-# <details><summary>What is the loss of DPO at step 0, and of KTO?</summary>
-#
-# ln 2 = 0.693, since the margin is 0. KTO: half the mean weight, 0.5 with both weights 1.
-# </details>
-#
-# <details><summary>In your DPO log the margin grows but reward chosen falls. Is that fine?</summary>
-#
-# It is a warning. The loss sees the difference alone; both replies may become unlikely and the probability go to texts
-# nobody judged. Lower the learning rate first. (A larger beta helped in our small search; an SFT term on the chosen
-# replies is another remedy; we did not try it.)
-# </details>
-#
-# <details><summary>Does KTO push hardest on the worst mistakes, as DPO does?</summary>
-#
-# No. Its weight is beta sigma(u) sigma(-u), largest at r = z0 and vanishing on both sides. DPO's stays near beta on
-# hopeless pairs. The paper's argument: more tolerant of wrong labels, more likely to underfit hard rows.
-# </details>
-#
-# <details><summary>When would you take DPO instead of KTO?</summary>
-#
-# With clean, consistent pairs. Single or unbalanced thumbs, or noisy ones, speak for KTO. Neither is better everywhere:
-# in the paper KTO loses to DPO on TydiQA.
-# </details>
-#
-# <details><summary>Does KTO optimise the same objective as DPO and RLHF?</summary>
-#
-# It shares the implicit reward, but there is no theorem that its optimum is that of the KL-regularised objective.
-# </details>
+# {{questions}}
 
 # %% [markdown]
 # ## Sources

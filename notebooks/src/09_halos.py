@@ -992,56 +992,7 @@ for beta in (0.1, 2.0):
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# <details><summary>What is a HALO?</summary>
-#
-# A loss built from a value function of (implied reward minus a reference point), where the value never falls and is
-# concave in gains. In v1 a falling straight line stands around it; in the current text, as reported, a sign and a
-# constant. It says nothing about quality: even a straight line is allowed.
-# </details>
-#
-# <details><summary>Which losses are HALOs?</summary>
-#
-# KTO, DPO and PPO-Clip. Version 1 also counts the calibration term of SLiC; the current version reportedly counts
-# neither SLiC nor conditional SFT. Name the version.
-# </details>
-#
-# <details><summary>Is DPO's value function S-shaped? What is its reference point?</summary>
-#
-# No. It is log sigma, concave everywhere, so losses are felt ever more. Its reference point is the reward of the
-# rejected reply.
-# </details>
-#
-# <details><summary>A pair, or a row, is 50 nats wrong at beta 0.1. How hard do DPO and KTO push?</summary>
-#
-# DPO 0.993 beta, KTO 0.0066 beta (its maximum is 0.25 beta). KTO's loss is 1 - p where DPO's is -log p; the push has
-# the extra factor p.
-# </details>
-#
-# <details><summary>Six of ten raters prefer a. Does DPO's optimum prefer a?</summary>
-#
-# Not necessarily. Its odds are the reference odds times (p/(1-p))^(1/beta). With reference odds 3 : 7 and beta 1 that
-# is 0.643: b. At beta 0.1 the factor is about 58.
-# </details>
-#
-# <details><summary>And KTO?</summary>
-#
-# A reply's net vote is p lambda_D - (1-p) lambda_U. With equal weights the majority's relative likelihood rises. With
-# lambda_U = 2 lambda_D and p = 0.6 both replies are pushed down, and much of the probability goes to replies nobody
-# rated.
-# </details>
-#
-# <details><summary>Two reward functions, one optimal policy: can people be differently happy?</summary>
-#
-# Yes. R and R + h(x) give the same policy and the same choice probabilities, but other values against a reference
-# point that does not move along with h. So a better likelihood of choices need not mean more value.
-# </details>
-#
-# <details><summary>ORPO, SimPO, IPO, APO-zero: one sentence each.</summary>
-#
-# ORPO: SFT plus a log odds ratio, no reference model. SimPO: DPO's curve on mean log-probabilities with a target
-# margin, no reference model. IPO: squared distance of the margin from 1/(2 beta), so it also pulls back. APO-zero:
-# each reply against 0; unpaired it is KTO with z0 = 0.
-# </details>
+# {{questions}}
 
 # %% [markdown]
 # ## Sources

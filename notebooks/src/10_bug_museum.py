@@ -1083,42 +1083,7 @@ plt.show()
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# <details><summary>kl is 0 in your KTO log for a hundred steps. Is something broken?</summary>
-#
-# Not necessarily. The mismatched log-ratios can have a negative mean after targeted learning, and the clamp makes it 0.
-# Broken is a kl above 0 at step 1, or a negative one.
-# </details>
-#
-# <details><summary>The loss is exactly 0.5 at every step. What do you check first?</summary>
-#
-# Whether policy and reference are the same object. Then the gradient norm: 0 means that both halves carry gradient, or
-# nothing does; above 0 means that the model moves unseen. With both weights 1 only the first loss should be 0.5.
-# </details>
-#
-# <details><summary>Reward of thumbs up climbs to 5 at beta 0.1. Good news?</summary>
-#
-# That is 50 nats: the reply would have become e^50 times likelier than under the reference, so the reference gave it
-# less than e^-50. Possible for a long reply, impossible for a short one that the reference wrote itself. Check shift,
-# mask, padding and reference.
-# </details>
-#
-# <details><summary>Both rewards fall together and the gradient norm goes to 0. Causes?</summary>
-#
-# Learning rate too high, or weights that leave one side far heavier: the first loss tells the second. With nan rewards
-# in between: batches that hold one kind at a time.
-# </details>
-#
-# <details><summary>How would you test an implementation of KTO without training?</summary>
-#
-# Step 0: loss half the mean weight, kl 0. A perfect next-token model scores 0. Add padding, change neighbours, permute:
-# nothing moves. Gradient against the closed form. A case file with known answers, and one batch against TRL.
-# </details>
-#
-# <details><summary>Which faults would unit tests of the loss alone not find?</summary>
-#
-# Those outside it: a wrong mask, a missing end token, an unshuffled data set, a reference that is the policy. They need
-# tests from text to loss.
-# </details>
+# {{questions}}
 
 # %% [markdown]
 # ## Sources

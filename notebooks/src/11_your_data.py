@@ -750,38 +750,7 @@ print(export.exists(), ready.exists())
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# <details><summary>You get a log of star ratings. How do you make thumbs of it?</summary>
-#
-# Look at users first: a fixed threshold assumes one scale for all. Relative to a user's own median it needs enough
-# ratings from each and a similar mix of replies for all. Ratings at the median say little: drop them, or count them as
-# down if most replies are poor. Then settle votes on the same reply.
-# </details>
-#
-# <details><summary>The same reply has 3 thumbs up and 2 down. Keep all five?</summary>
-#
-# With equal weights two pairs nearly cancel and one up is left. With weights from the counts the rarer kind outvotes
-# the other. Take the majority first, and drop near-ties. Unless the votes come from groups that want different
-# things: then it is no noise.
-# </details>
-#
-# <details><summary>95% thumbs down: what do you change?</summary>
-#
-# The weights, so that lambda_D n_D / (lambda_U n_U) is between 1 and 4/3 (paper v1): here 19 to 25 for thumbs up. And
-# the batch: at 16 rows, 44% of batches would hold no thumb up (0.95 to the power 16). Larger batches, or summed
-# gradients.
-# </details>
-#
-# <details><summary>How would you find position bias without ground truth?</summary>
-#
-# Shuffle positions for a share of the traffic. Then position cannot carry quality, and a slope beyond chance of the
-# thumbs-up share over positions is bias. Length cannot be shuffled, so its slope proves nothing by itself.
-# </details>
-#
-# <details><summary>Why not just drop the broken rows?</summary>
-#
-# Because faults are rarely random. If one old app writes broken rows, dropping them drops its users. Count first, read
-# some, then decide, and keep them in a file with the reason.
-# </details>
+# {{questions}}
 
 # %% [markdown]
 # ## Sources

@@ -677,33 +677,7 @@ for n in (1, 2, 4, 8):
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# <details><summary>Which numbers must be exchanged in data-parallel KTO beyond gradients?</summary>
-#
-# The mismatched log-ratios (their sum and count), before the clamp. If the completions are borrowed across the batch,
-# the processes must also agree on the global batch before it is split.
-# </details>
-#
-# <details><summary>DDP averages gradients. When is that wrong?</summary>
-#
-# When shares have different sizes and each process divides by its own count. Divide by the global count and add up.
-# </details>
-#
-# <details><summary>You train KTO on pairs with TRL, and only one kind of reward is logged. What do you check?</summary>
-#
-# Whether batches hold both kinds of thumb. TRL cuts pairs in blocks and does not shuffle; batches are one-sided.
-# </details>
-#
-# <details><summary>How much memory does full fine-tuning of an 8B model with KTO take?</summary>
-#
-# 16 bytes a parameter for weights, gradients and moments in float32, 4 for the reference: 160 GB before activations.
-# Sharded over eight GPUs about 20 GB each; with LoRA in bfloat16 about 16 GB plus activations on one.
-# </details>
-#
-# <details><summary>A worker dies at step 800. What must be in the checkpoint to continue bit for bit?</summary>
-#
-# Weights, optimiser state, the order of the rows still to come with its random state, and the step. And all processes
-# must read the same file.
-# </details>
+# {{questions}}
 
 # %% [markdown]
 # ## Sources
