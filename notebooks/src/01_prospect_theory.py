@@ -259,7 +259,7 @@ amount = np.geomspace(1, 1000, 61)
 fig, ax = plt.subplots(figsize=(6.4, 3.4))
 ax.plot(amount, mystery_ratio(amount), color=DOWN)
 ax.plot(amount, -value(-amount) / value(amount), color=NEUTRAL, ls="-", lw=1.2)
-label_line(ax, 30, 3.05, "a stranger", color=DOWN)
+label_line(ax, 12, 3.0, "a stranger", color=DOWN)
 label_line(ax, 100, 2.32, "the person of 1992", color=NEUTRAL)
 ax.set(xscale="log", xlabel="amount (dollars, log scale)", ylabel="loss / gain", ylim=(1.9, 3.9))
 ax.set_title("How many times as strong is an equal loss?")
@@ -268,7 +268,7 @@ save_figure(
     "01_stranger",
     alt="How many times as strong as a gain an equal loss is felt, against the amount from 1 to 1000 dollars, "
     "on a log scale. For the person of 1992 it is 2.25 at every amount. The stranger begins at the same "
-    "2.25 at 1 dollar and rises steadily to about 3.6 at 1000 dollars.",
+    "2.25 at 1 dollar and rises steadily to about 3.65 at 1000 dollars.",
 )
 plt.show()
 
