@@ -282,6 +282,12 @@ def in_place(x):
     return [2, 4]
 
 
+def emptied(x):
+    answer = [2 * v for v in x]
+    x[0] = None
+    return answer
+
+
 @pytest.mark.parametrize(
     ("answer", "fault"),
     [
@@ -291,6 +297,7 @@ def in_place(x):
         (lambda x: f(x) if (f := lambda y: answerless) else 0, "raised"),  # noqa: F821
         (endless, "timeout"),
         (in_place, "changed_arguments"),
+        (emptied, "changed_arguments"),
         (lambda x: "24", "type"),
         (lambda x: object(), "type"),
         (lambda x: torch.tensor([2, 4]), "type"),

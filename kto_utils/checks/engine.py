@@ -247,7 +247,7 @@ def _copied(value):
 
 
 def _same(a, b) -> bool:
-    """Whether two values are exactly equal; unknown kinds of objects count as equal."""
+    """Whether two values are exactly equal; objects of one unknown kind count as equal."""
     if _is_tensor(a) and _is_tensor(b):
         return a.shape == b.shape and a.dtype == b.dtype and bool(((a == b) | ((a != a) & (b != b))).all())
     if _is_array(a) and _is_array(b):
@@ -260,7 +260,7 @@ def _same(a, b) -> bool:
         return _same(dict(a.state_dict()), dict(b.state_dict())) and a.training == b.training
     if isinstance(a, str | numbers.Number | set) and isinstance(b, str | numbers.Number | set):
         return a == b or (a != a and b != b)
-    return True
+    return type(a) is type(b)
 
 
 def _tolerance(*values) -> float:
