@@ -33,10 +33,13 @@ import torch.nn.functional as F
 
 from kto_utils.data import load_eight_rows
 from kto_utils.evaluate import completion_logps, reply_logps
+from kto_utils.experiments import EXPERIMENTS
+from kto_utils.findings import difference, finding, means, versus
 from kto_utils.losses import dpo_loss, kto_loss
 from kto_utils.model import load_reference_model
-from kto_utils.plotting import ACCENT, DOWN, NEUTRAL, UP, label_line, save_figure, use_course_style
+from kto_utils.plotting import ACCENT, DOWN, NEUTRAL, UP, draw_intervals, label_line, save_figure, use_course_style
 from kto_utils.prospect import value as human_value
+from kto_utils.results import best_settings, load_results, rerun, select
 from kto_utils.world import trained_questions
 
 use_course_style()
@@ -62,10 +65,7 @@ def check(what, a, b, tolerance=1e-12):
 # - a **value function** $v$ that never falls and is concave in gains: the second nat of gain counts no more than the
 #   first.
 #
-# Such a loss is a **human-aware loss**, HALO for short.
-
-# %% [markdown]
-# Mind the version of the paper.
+# Such a loss is a **human-aware loss**, HALO for short. Mind the version of the paper:
 #
 # | | version 1 (February 2024), read | current arXiv text, reported |
 # |---|---|---|
@@ -335,26 +335,22 @@ plt.show()
 
 # %% [markdown]
 # The spike has a dangerous twin. A *disliked* reply that the policy likes far more than the reference is not clipped,
-# and its push is the ratio itself:
+# and its push is the ratio itself. And KTO and DPO are closer relatives than the picture suggests: let $p = \sigma(u)$
+# be "the chance of being right".
 
 # %%
 for nats in (0.0, 1.0, 5.0, 50.0):
     weight = push(ppo_value_down, torch.tensor([-nats])).item()
-    print(f"thumbs down, {nats:4.0f} nats above the reference: push {weight:.3g}")
-
-# %% [markdown]
-# Online PPO keeps close to the policy that wrote the replies, so the ratio stays near 1 and neither end matters.
-# Offline there is no such guarantee. (We have not trained it.)
-#
-# KTO and DPO are closer relatives than the picture suggests. Let $p = \sigma(u)$ be "the chance of being right":
-
-# %%
+    print(f"PPO-Clip, thumbs down, {nats:4.0f} nats above the reference: push {weight:.3g}")
 u = torch.linspace(-8, 8, 161)
 minus_log_p = -F.logsigmoid(u)
 check("KTO's loss is 1 - exp(-DPO's loss)", 1 - torch.exp(-minus_log_p), torch.sigmoid(-u))
 check("KTO's push is p times DPO's", push(torch.sigmoid, u), torch.sigmoid(u) * push(F.logsigmoid, u))
 
 # %% [markdown]
+# Online PPO keeps close to the policy that wrote the replies, so the ratio stays near 1 and neither end matters.
+# Offline there is no such guarantee. (We have not trained it.)
+#
 # DPO's loss is $-\log p$, KTO's is $1 - p$. It is the difference between a surprise without limit and a mistake that
 # counts at most 1. The extra factor $p$ is trust: a row that the model finds absurd is believed little. That helps
 # with wrong thumbs and hurts with rows that are hard but right (v1, Proposition 4.1).
@@ -538,7 +534,8 @@ plt.show()
 # %% [markdown]
 # A small beta lets the raters overrule the reference, a large one lets the reference stand. At $\beta = 0.1$ and
 # $p = 0.6$ the reference odds must be below 1 : 58, or 4.05 nats, for the minority to win. Is that rare? It depends on
-# who wrote the replies. First all pairs of listed replies to our trained questions, the reference's own kind:
+# who wrote the replies. First all pairs of listed replies to our trained questions, the reference's own kind; then a
+# reply that somebody else wrote, row 8 of our data: the owl question, answered by a bare ` No.`
 
 # %%
 model = load_reference_model()
@@ -551,10 +548,6 @@ for share_of_a in (0.55, 0.6, 0.7):
     share_of_pairs = (gap > limit).double().mean()
     print(f"p = {share_of_a:.2f}: beta 0.1 overrules up to {limit:.2f} nats; further apart are {share_of_pairs:.1%}")
 
-# %% [markdown]
-# Rare, here. Now a reply that somebody else wrote, row 8 of our data: the owl question, answered by a bare ` No.`
-
-# %%
 prompt, short = load_eight_rows()[7]["prompt"], load_eight_rows()[7]["completion"]
 usual = " It is hoot. Happy to help!"
 log_short, log_usual = completion_logps(model, [prompt, prompt], [short, usual]).tolist()
@@ -564,9 +557,9 @@ for beta in BETAS:
     print(f"beta {beta}: to win, friends of {short!r} must outnumber the others {math.exp(beta * distance):.2g} to 1")
 
 # %% [markdown]
-# Far from the reference the majority has little to say, and with a larger beta nothing. That is no fault of DPO's: it
-# does what RLHF asks, reward *minus* $\beta$ KL, and the choices of a divided crowd make a small reward. One should
-# only not say "DPO follows the majority".
+# Among the reference's own replies it is rare. Far from the reference the majority has little to say, and with a
+# larger beta nothing. That is no fault of DPO's: it does what RLHF asks, reward *minus* $\beta$ KL, and the choices
+# of a divided crowd make a small reward. One should only not say "DPO follows the majority".
 
 # %% [markdown]
 # **And KTO?** Turn each rater's choice into two thumbs. Reply *a* gets a share $p$ of thumbs up and $1-p$ down, *b*
@@ -628,8 +621,7 @@ for weight_down in (1.0, 2.0):
 #
 # Last three rows, weight 2 on thumbs down: look at the last column. In each table *c* started at 0.2. The raters
 # argued about *a* and *b*, and most of the probability went to *c*, which none of them has seen.
-
-# %% [markdown]
+#
 # So what does the paper's Theorem 4.3 say? It depends on the version:
 #
 # - **v1**, groups of equal size: KTO's loss is constant, the policy does not change; DPO can in the worst case lower
@@ -637,20 +629,76 @@ for weight_down in (1.0, 2.0):
 # - **current, reported**, a majority: DPO's optimum prefers the minority's reply under the condition drawn above;
 #   loss-neutral KTO picks the majority's (wording of v4), or raises its relative likelihood (v5, weaker). What we saw
 #   supports the weaker wording.
+#
+# A table has no words in common between *a* and *b*, no batches and no noise. A model has all three. So: two groups of
+# raters judge 1,200 replies of a small reference model (hidden size 64). The majority likes polite and right replies,
+# the minority rude and right ones; nobody likes a wrong one. Five draws of thumbs for each share, three methods, 100
+# steps, run beforehand by the rules of lesson [08](08_kto_vs_dpo.ipynb).
 
 # %%
-half = torch.full((1,), 0.5)
-random_policies = torch.randn(5, 3, generator=generator).log_softmax(-1)
-constant = [mean_kto_loss(logps[None], tables[:1].log(), half, 0.1).item() / 2 for logps in random_policies]
-print("equal groups, mean KTO loss of five random policies:", [f"{loss:.4f}" for loss in constant])
-
-# %% [markdown]
-# A table has no words in common between *a* and *b*, no batches and no noise. A model has all three.
+results = load_results()
+print("Hypothesis:", EXPERIMENTS["contradiction"].hypothesis)
+for method, (rate, best_beta) in best_settings(results["search"], "contradiction").items():
+    print(f"    {method:13} learning rate {rate:g}, beta {best_beta:g}")
 
 # %%
-# RESULTS: contradiction
+LIKED, RIGHT = "new wording thumbs_up", "new wording right"  # polite and right; right: what either group likes
+RATERS = EXPERIMENTS["contradiction"]
+
+
+def lead(condition, method):
+    """Probability of the majority's replies minus that of the minority's, with interval."""
+    return difference(results, "contradiction", [(2.0, condition, method, LIKED), (-1.0, condition, method, RIGHT)])
+
+
+leads = {method: [lead(condition, method) for condition in RATERS.conditions] for method in RATERS.methods}
+on_list = {method: means(results, "contradiction", method, "new wording listed") for method in RATERS.methods}
+before = results["reference"]["small"]
+print("majority  " + "".join(f"{method:>26}" for method in leads))
+for condition, row in zip(RATERS.conditions, zip(*leads.values(), strict=True), strict=True):
+    print(f"{condition:10}" + "".join(f"{point!s:>26}" for point in row))
+
+# %%
+fig, (left, right) = plt.subplots(1, 2, figsize=(10.6, 4.3))
+draw_intervals(left, list(RATERS.conditions), leads, before=2 * before[LIKED] - before[RIGHT])
+draw_intervals(right, list(RATERS.conditions), on_list, before=before["new wording listed"])
+left.set(xlabel="share of raters in the majority", ylabel="its replies minus the minority's")
+left.set_title("All three turn to the majority")
+right.set(xlabel="share of raters in the majority", ylabel="probability on listed replies", ylim=(-0.03, 1.05))
+right.set_title("One draw collapsed under KTO's rule")
+save_figure(
+    fig, "09_raters",
+    alt="Two panels over the majority's share from 50 to 90 percent, with a dot for each draw. Left: majority's minus "
+    "minority's replies start near zero and grow for all methods, most for KTO with weights by the rule, least for KTO "
+    "with weights 1. Right: probability on listed replies is between 0.7 and 0.95, but one draw of KTO by the rule has "
+    "none left at 50, 60 and 70 percent.",
+)
+plt.show()
+
+# %%
+print(finding(results, "contradiction").sentence, "\n")
+_, dpo_beta = best_settings(results["search"], "contradiction")["dpo"]
+reference_odds_here = before[LIKED] / (before[RIGHT] - before[LIKED])
+print(f"reference odds {reference_odds_here:.2f}; below {(0.4 / 0.6) ** (1 / dpo_beta):.2f} the minority would win")
+for method in leads:
+    runs = [run for majority in ("60%", "70%", "80%", "90%")
+            for run in select(results, "contradiction", method=method, condition=majority)]  # fmt: skip
+    alive = [run for run in runs if run["new wording listed"] > 0.5]
+    rose = [run[LIKED] / (run[RIGHT] - run[LIKED]) > reference_odds_here for run in alive]
+    print(f"{method:13} {len(runs) - len(alive)} of {len(runs)} runs collapsed; in {sum(rose)} of the other "
+          f"{len(rose)} the majority's odds rose")  # fmt: skip
+    assert all(rose)
+assert min(leads["dpo"][1].values) > 0
 
 # %% [markdown]
+# DPO follows the majority here, in all five draws at 60%, as the formula says for such reference odds: this is no test
+# of the region in which it would not. **KTO with weights 1** raised the majority's odds in every run, the weaker
+# wording of the theorem, in a model with shared words. (At 50% the groups cancel, but not the loss: both dislike wrong
+# replies.) It also moved least: its search chose the smallest rate. **KTO by the rule** leads most, and lost one of
+# five draws at 60 and 70%. A majority's odds say nothing about what is left of them.
+#
+# One tiny world, hidden size 64, 100 steps; percentile intervals over five draws are too narrow.
+#
 # **A good place to stop.** Sections 6 and 7 can be read another day; do not miss the short section 8.
 
 # %% [markdown]
@@ -725,8 +773,7 @@ for name, moved in {"targeted": targeted, "blunt": blunt}.items():
 #
 # The first says that $z_0$ is no estimate of the KL. The second says what it is good for. A matched mean would be
 # wrong in another way: it *is* the rows' own $r$, and takes away what was learned.
-
-# %% [markdown]
+#
 # The clamp adds its own error. If a batch's mean scatters around $\mu$ with standard deviation $s$ (normal), then
 # with $\Phi$ and $\varphi$ the normal distribution function and density
 #
@@ -786,11 +833,100 @@ for error in (0.5, 2.0, 5.0, 20.0):
     print(f"{error:4.1f} nats off: {shares[0]:.3f} of the full push at beta 0.1, {shares[1]:.3f} at beta 0.5")
 
 # %% [markdown]
-# At $\beta = 0.1$ a few nats hardly matter to a row near the reference point. What such an error does to a whole run
-# is a question for a run.
+# At $\beta = 0.1$ a few nats hardly matter to a row near the reference point. And to a run? Six reference points, each
+# with its own search, five draws of thumbs, the small model: the package's (**mismatched** rows, clamped); **matched**
+# rows, clamped; mismatched, **unclamped**; a clamped **moving average** of these; the **exact** KL, by enumeration; and
+# **zero**. Every tenth step 16 fresh batches were asked for their estimates.
 
 # %%
-# RESULTS: reference point
+print("Hypothesis:", EXPERIMENTS["reference point"].hypothesis)
+for method, (rate, best_beta) in best_settings(results["search"], "reference point").items():
+    print(f"    {method:18} learning rate {rate:g}, beta {best_beta:g}")
+
+# %%
+def noted(name):
+    """An estimate every tenth step of the runs that train with the package's z0: mean over draws, spread of batches."""
+    runs = [run["z0"] for run in select(results, "reference point", method="kto mismatched")]
+    values = torch.tensor([[note[name] if isinstance(note[name], list) else [note[name], 0.0] for note in notes]
+                           for notes in runs])  # fmt: skip
+    return values.mean(0).T
+
+
+steps = range(0, 100, 10)
+exact, _ = noted("exact")
+estimates = {name: noted(name) for name in ("matched", "mismatched", "unclamped", "moving average")}  # the last: no ±
+print("step    exact KL   " + "".join(f"{name:>17}" for name in estimates))
+for i, step in enumerate(steps):
+    shown = "".join(f"{mean[i]:10.2f} ± {spread[i]:4.2f}" for mean, spread in estimates.values())
+    print(f"{step:4d}   {exact[i]:9.2f}   {shown}")
+for name, (mean, _) in estimates.items():
+    print(f"{name:15} bias against the exact KL, mean over the steps: {(mean - exact).mean():+.2f} nats")
+
+# %%
+fig, (left, right) = plt.subplots(1, 2, figsize=(10.6, 4.2))
+styles = {"unclamped": (DOWN, "--"), "mismatched": (UP, "-."), "matched": (ACCENT, ":")}
+left.plot(steps, exact, "o-", color="black", label="exact KL")
+for name, (colour, style) in styles.items():
+    mean, spread = estimates[name]
+    left.plot(steps, mean, linestyle=style, color=colour, label=name)
+    left.fill_between(steps, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+left.set_yscale("symlog", linthresh=1.0)
+left.set(xlabel="step", ylabel="nats (straight to 1, then log)", title="What the batches say, and the KL")
+left.legend(fontsize=9)
+names = list(EXPERIMENTS["reference point"].methods)
+for y, method in enumerate(names):
+    (point,) = means(results, "reference point", method)
+    right.plot(point.values, [y] * len(point.values), ".", color=NEUTRAL)
+    ends = [[point.mean - point.low], [point.high - point.mean]]
+    right.errorbar(point.mean, y, xerr=ends, fmt="s", color=UP, capsize=3)
+right.axvline(before[LIKED], color=NEUTRAL, linestyle=":")
+right.set_yticks(range(len(names)), [name.removeprefix("kto ") for name in names])
+right.set(xlabel="thumbs-up rate on new wordings (dotted: before)", xlim=(0, 1), title="What became of the runs")
+right.invert_yaxis()
+save_figure(
+    fig, "09_reference_points",
+    alt="Left: over 100 steps of training, the exact KL and what 16 fresh batches estimate from matched, mismatched "
+    "and unclamped mismatched rows, with the spread of the batches. Right: thumbs-up rate on new wordings, with an "
+    "interval and a dot for each draw, for runs with each of six reference points; a dotted line is the rate before.",
+)
+plt.show()
+
+# %%
+print(finding(results, "reference point").sentence)
+for method in (name for name in names if name != "kto zero"):
+    print(f"{method:18} minus zero: {difference(results, 'reference point', versus('all', method, 'kto zero'))}")
+
+# %% [markdown]
+# Does the value matter, or that there is one? The search asks it nine times more, at every learning rate and beta, on
+# one draw of thumbs:
+
+# %%
+tried = {method: [run["trained thumbs_up"] for run in results["search"] if run["experiment"] == "reference point"
+                  and run["method"] == method and run["seed"] == 100] for method in names}  # fmt: skip
+print("rate, beta   " + "".join(f"{method.removeprefix('kto '):>16}" for method in names))
+for i, (rate, best_beta) in enumerate(EXPERIMENTS["reference point"].grid):
+    print(f"{rate:g}, {best_beta:g}".ljust(13) + "".join(f"{tried[method][i]:16.3f}" for method in names))
+gaps = [abs(a - b) for a, b in zip(tried["kto mismatched"], tried["kto zero"], strict=True)]
+print(f"mismatched and zero: at most {max(gaps):.3f} apart")
+assert max(gaps) < 0.05
+assert max(tried["kto unclamped"]) < before["trained thumbs_up"]
+
+# %% [markdown]
+# At one and the same setting it hardly mattered *which* clamped estimate, or whether there was one: zero stayed within
+# 0.05 of the package's. The exact KL helped at some settings and cost much at another. What mattered was **the clamp**:
+# without it every one of the nine runs ended below the reference. A likely reason: targeted learning makes the
+# mismatched mean negative; a reference point far below zero puts all rows on the winning side, so ups stop pushing and
+# downs push on. Paper and world differ here: for one large model, "no $z_0$" reportedly cost points (section 7).
+#
+# Where replies leave the list, the "exact" KL is the lower bound of lesson [07](07_train.ipynb). And one tiny world,
+# 100 steps.
+#
+# Numbers from a file deserve a look behind. One of these runs again, here and now:
+
+# %%
+stored = select(results, "reference point", method="kto moving average", seed=0)[0]
+fresh = rerun(stored)  # raises if any number differs
+print(f"stored {stored[LIKED]:.4f}, run again {fresh[LIKED]:.4f}")
 
 # %% [markdown]
 # ## 7. The neighbours: ORPO, SimPO, IPO, APO-zero
@@ -903,8 +1039,7 @@ show_checks({loss.__name__: margin_value(loss) for loss in (dpo, simpo, ipo)})
 # SimPO passes the conditions on $v$, with mean $\log \pi$ as the reward and no reference model: like SLiC. Whether
 # you call that a HALO depends on the version you hold it against. ORPO has an SFT term beside its odds ratio; we
 # see no way to write that sum in either form.
-
-# %% [markdown]
+#
 # What does pulling back buy? Let everybody agree, $p = 1$. DPO's margin then runs to infinity. IPO's mean loss is
 # smallest at $m = (2p - 1)/(2\beta)$, finite for every $p$:
 
@@ -987,7 +1122,8 @@ for beta in (0.1, 2.0):
 # 4. DPO's optimum follows the minority where $\pi_{ref}(a)/\pi_{ref}(b) < ((1-p)/p)^{1/\beta}$. KTO with equal
 #    weights raises the majority's relative likelihood; with a heavy thumbs down it may push both down.
 # 5. $z_0$ is not the KL: negative before the clamp under targeted learning, above the KL under a blunt rise.
-#    APO-zero, unpaired, is KTO with $z_0 = 0$.
+#    APO-zero, unpaired, is KTO with $z_0 = 0$. In nine runs at equal settings zero did about as well as the package's
+#    $z_0$, and nothing survived without the clamp.
 
 # %% [markdown]
 # ## Questions an interviewer asks
