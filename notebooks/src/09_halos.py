@@ -31,12 +31,16 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
+from kto_utils import check, predict, reveal
 from kto_utils.data import load_eight_rows
 from kto_utils.evaluate import completion_logps, reply_logps
+from kto_utils.experiments import EXPERIMENTS
+from kto_utils.findings import difference, finding, means, versus
 from kto_utils.losses import dpo_loss, kto_loss
 from kto_utils.model import load_reference_model
-from kto_utils.plotting import ACCENT, DOWN, NEUTRAL, UP, label_line, save_figure, use_course_style
+from kto_utils.plotting import ACCENT, DOWN, NEUTRAL, UP, draw_intervals, label_line, save_figure, use_course_style
 from kto_utils.prospect import value as human_value
+from kto_utils.results import best_settings, load_results, rerun, select
 from kto_utils.world import trained_questions
 
 use_course_style()
@@ -45,10 +49,14 @@ generator = torch.Generator().manual_seed(0)
 
 
 # Stops the lesson if two results differ, and says how closely they agree if they do.
-def check(what, a, b, tolerance=1e-12):
+def agree(what, a, b, tolerance=1e-12):
     difference = float((torch.as_tensor(a) - torch.as_tensor(b)).abs().max())
     assert difference < tolerance, f"{what}: they differ by {difference}"
     print(f"{what}: they agree to {tolerance:.0e}")
+
+
+# Sections 5 and 6 call agree by its old name, check; the exercises need that name for their checks.
+check = type("Check", (type(check),), {"__call__": staticmethod(agree)})()
 
 
 # %% [markdown]
@@ -62,10 +70,7 @@ def check(what, a, b, tolerance=1e-12):
 # - a **value function** $v$ that never falls and is concave in gains: the second nat of gain counts no more than the
 #   first.
 #
-# Such a loss is a **human-aware loss**, HALO for short.
-
-# %% [markdown]
-# Mind the version of the paper.
+# Such a loss is a **human-aware loss**, HALO for short. Mind the version of the paper:
 #
 # | | version 1 (February 2024), read | current arXiv text, reported |
 # |---|---|---|
@@ -89,9 +94,9 @@ def kto_value(x, beta=0.1):
 
 r, z0 = 30 * torch.randn(1000, generator=generator), 4.0
 zeros, thumbs_up, thumbs_down = torch.zeros(1000), torch.ones(1000, dtype=torch.bool), torch.zeros(1000).bool()
-check("thumbs up,   1 - v(r - z0)", 1 - kto_value(r - z0), kto_loss(r, zeros, thumbs_up, z0))
-check("thumbs down, 1 - v(z0 - r)", 1 - kto_value(z0 - r), kto_loss(r, zeros, thumbs_down, z0))
-check("thumbs down, +1 * v(r - z0) + 0", kto_value(r - z0), kto_loss(r, zeros, thumbs_down, z0))
+agree("thumbs up,   1 - v(r - z0)", 1 - kto_value(r - z0), kto_loss(r, zeros, thumbs_up, z0))
+agree("thumbs down, 1 - v(z0 - r)", 1 - kto_value(z0 - r), kto_loss(r, zeros, thumbs_down, z0))
+agree("thumbs down, +1 * v(r - z0) + 0", kto_value(r - z0), kto_loss(r, zeros, thumbs_down, z0))
 
 # %% [markdown]
 # The two forms agree because $\sigma(-x) = 1 - \sigma(x)$.
@@ -137,6 +142,36 @@ show_checks({
 # straight line for $v$: 6.1 on BBH, a reasoning test, where KTO has 52.6 and the model before it 46.3 (both from v1).
 
 # %% [markdown]
+# ### Exercise 9.1 · A value function in points
+# ★★☆ · 7 minutes · repair a function
+#
+# Somebody measured a value function at a few distances $x$, and the distances are not evenly spaced. This function
+# should ask `check_halo`'s first two questions of the points: does the value *never fall* from one point to the next,
+# and is it *concave in gains*, that is, does the slope never rise among the points with $x \ge 0$? Flat and straight
+# pieces are allowed, and so is a slope that is off by less than 1e-9 (rounding).
+#
+# ```python
+# def my_halo_points(x, v):
+#     slope = v.diff()
+#     return bool((slope > 0).all()), bool((slope.diff() < 0).all())
+# ```
+#
+# Mend it.
+
+# %% exercise="halo_points"
+def my_halo_points(x, v):
+    """x: (N,) distances, ascending, in nats; v: (N,) values -> (never falls, concave in gains), two bools."""
+    ### BEGIN SOLUTION
+    slope = v.diff() / x.diff()
+    in_gains = slope[x[:-1] >= 0]  # of the pieces that start at the reference point or behind it
+    return bool((slope >= -1e-9).all()), bool((in_gains.diff() <= 1e-9).all())
+    ### END SOLUTION
+
+
+# %% check="halo_points" points=2
+check.halo_points(my_halo_points)
+
+# %% [markdown]
 # ## 2. Four value functions on one pair of axes
 #
 # No author of DPO wrote down a value function. We read it off: find the number that the loss really looks at, and
@@ -151,7 +186,7 @@ def dpo_value(x, beta=0.1):
 
 
 r_chosen, r_rejected = 30 * torch.randn(2, 1000, generator=generator)
-check("DPO, minus v(difference)", -dpo_value(r_chosen - r_rejected), dpo_loss(r_chosen, r_rejected, zeros, zeros))
+agree("DPO, minus v(difference)", -dpo_value(r_chosen - r_rejected), dpo_loss(r_chosen, r_rejected, zeros, zeros))
 
 # %% [markdown]
 # **SLiC** (sequence likelihood calibration, Zhao et al., 2023) wants the chosen reply $\delta$ nats ahead and is
@@ -169,7 +204,26 @@ def slic_value(x, delta=10.0):
 
 logp_chosen, logp_rejected = 30 * torch.randn(2, 1000, generator=generator) - 60
 by_value = -slic_value(logp_chosen - logp_rejected)
-check("SLiC, minus v(difference)", by_value, slic_calibration_loss(logp_chosen, logp_rejected))
+agree("SLiC, minus v(difference)", by_value, slic_calibration_loss(logp_chosen, logp_rejected))
+
+# %% [markdown]
+# ### Exercise 9.2 · Read the value off a loss
+# ★★☆ · 5 minutes · fill in a function
+#
+# The same for any loss. You get `loss`, a function that turns rewards into losses, and a reference point for each row.
+# What is it *worth* to stand $x$ nats above your reference point? Value is minus the loss, moved so that it is 0 at
+# $x = 0$ (a constant changes no loss).
+
+# %% exercise="value_of_loss"
+def my_value_of_loss(loss, reference_point, x):
+    """loss: function, rewards (N,) -> losses (N,); reference_point: (N,); x: (N,) distances from it -> (N,) values."""
+    ### BEGIN SOLUTION
+    return loss(reference_point) - loss(reference_point + x)
+    ### END SOLUTION
+
+
+# %% check="value_of_loss" points=2
+check.value_of_loss(my_value_of_loss)
 
 # %% [markdown]
 # **PPO-Clip** looks at the ratio $q = \pi / \pi_{ref}$, not at its logarithm, and stops paying once $q$ has left
@@ -188,8 +242,8 @@ def clipped(gain, epsilon=0.2):
 
 r_near = 0.5 * torch.randn(1000, generator=generator)
 q = r_near.exp()
-check("advantage +1: -(1 + v), gain q - 1", -(1 + clipped(q - 1)), ppo_clip_loss(r_near, +1))
-check("advantage -1:  1 - v,   gain 1 - q", 1 - clipped(1 - q), ppo_clip_loss(r_near, -1))
+agree("advantage +1: -(1 + v), gain q - 1", -(1 + clipped(q - 1)), ppo_clip_loss(r_near, +1))
+agree("advantage -1:  1 - v,   gain 1 - q", 1 - clipped(1 - q), ppo_clip_loss(r_near, -1))
 
 # %% [markdown]
 # So with the ratio as the reward, PPO-Clip has one value function for both thumbs: a straight line with a lid,
@@ -288,10 +342,16 @@ def push_by_differences(loss, x, h=1e-5):
 
 x = torch.linspace(-29.95, 29.95, 60)  # not on a corner
 zero, up = torch.zeros(60), torch.ones(60, dtype=torch.bool)
-check("KTO ", push(kto_value, x), push_by_differences(lambda x: kto_loss(x, zero, up, 0.0), x), 1e-8)
-check("DPO ", push(dpo_value, x), push_by_differences(lambda x: dpo_loss(x, zero, zero, zero), x), 1e-8)
-check("SLiC", push(slic_value, x), push_by_differences(lambda x: slic_calibration_loss(x, zero), x), 1e-8)
-check("PPO ", push(ppo_value_up, x), push_by_differences(lambda x: ppo_clip_loss(x, +1), x), 1e-8)
+agree("KTO ", push(kto_value, x), push_by_differences(lambda x: kto_loss(x, zero, up, 0.0), x), 1e-8)
+agree("DPO ", push(dpo_value, x), push_by_differences(lambda x: dpo_loss(x, zero, zero, zero), x), 1e-8)
+agree("SLiC", push(slic_value, x), push_by_differences(lambda x: slic_calibration_loss(x, zero), x), 1e-8)
+agree("PPO ", push(ppo_value_up, x), push_by_differences(lambda x: ppo_clip_loss(x, +1), x), 1e-8)
+
+# %%
+predict(
+    "hopeless_row", "A row is 50 nats on the wrong side, beta is 0.1. Who still pushes with over 90 % of the most it can?",
+    ["both DPO and KTO", "DPO alone", "KTO alone", "neither"], guess=None, confidence=None,
+)  # fmt: skip
 
 # %% [markdown]
 # Now at $\beta = 0.1$, for KTO and DPO divided by $\beta$ (so 1 is the most that DPO can do); $\delta = 10$ nats,
@@ -308,6 +368,11 @@ places = torch.tensor([-50.0, -20.0, -1.0, 0.0, 1.0, 20.0, 50.0])
 print(f"{'nats':20}" + "".join(f"{place:9.0f}" for place in places))
 for name, function in pushes.items():
     print(f"{name:20}" + "".join(f"{weight:9.4f}" for weight in function(places)))
+most = {"DPO": 1.0, "KTO": 0.25}
+dpo_pushes, kto_pushes = (pushes[name](places)[0] > 0.9 * most[name] for name in most)
+reveal("hopeless_row", {(True, True): "a", (True, False): "b", (False, True): "c", (False, False): "d"}[
+    bool(dpo_pushes), bool(kto_pushes)
+])  # fmt: skip
 
 # %% [markdown]
 # In the first column, a row that is 50 nats wrong: DPO gives it 0.993 of its full push, KTO 0.0066. SLiC pushes
@@ -335,29 +400,42 @@ plt.show()
 
 # %% [markdown]
 # The spike has a dangerous twin. A *disliked* reply that the policy likes far more than the reference is not clipped,
-# and its push is the ratio itself:
+# and its push is the ratio itself. And KTO and DPO are closer relatives than the picture suggests: let $p = \sigma(u)$
+# be "the chance of being right".
 
 # %%
 for nats in (0.0, 1.0, 5.0, 50.0):
     weight = push(ppo_value_down, torch.tensor([-nats])).item()
-    print(f"thumbs down, {nats:4.0f} nats above the reference: push {weight:.3g}")
+    print(f"PPO-Clip, thumbs down, {nats:4.0f} nats above the reference: push {weight:.3g}")
+u = torch.linspace(-8, 8, 161)
+minus_log_p = -F.logsigmoid(u)
+agree("KTO's loss is 1 - exp(-DPO's loss)", 1 - torch.exp(-minus_log_p), torch.sigmoid(-u))
+agree("KTO's push is p times DPO's", push(torch.sigmoid, u), torch.sigmoid(u) * push(F.logsigmoid, u))
 
 # %% [markdown]
 # Online PPO keeps close to the policy that wrote the replies, so the ratio stays near 1 and neither end matters.
 # Offline there is no such guarantee. (We have not trained it.)
 #
-# KTO and DPO are closer relatives than the picture suggests. Let $p = \sigma(u)$ be "the chance of being right":
-
-# %%
-u = torch.linspace(-8, 8, 161)
-minus_log_p = -F.logsigmoid(u)
-check("KTO's loss is 1 - exp(-DPO's loss)", 1 - torch.exp(-minus_log_p), torch.sigmoid(-u))
-check("KTO's push is p times DPO's", push(torch.sigmoid, u), torch.sigmoid(u) * push(F.logsigmoid, u))
-
-# %% [markdown]
 # DPO's loss is $-\log p$, KTO's is $1 - p$. It is the difference between a surprise without limit and a mistake that
 # counts at most 1. The extra factor $p$ is trust: a row that the model finds absurd is believed little. That helps
 # with wrong thumbs and hurts with rows that are hard but right (v1, Proposition 4.1).
+
+# %% [markdown]
+# ### Exercise 9.3 · A tenth of the trust
+# ★★☆ · 4 minutes · predict a number
+#
+# At the reference point $p = \frac12$, so KTO pushes half as hard as DPO. Further out on the wrong side the share
+# shrinks. How many nats on the wrong side is a row to which KTO gives *a tenth* of the push that DPO gives it at the
+# same place? $\beta = 0.1$, so $p = \sigma(0.1\,x)$. Write the distance as a positive number, to half a nat.
+
+# %% exercise="trust_tenth"
+answer = ...  # a number of nats, positive
+### BEGIN SOLUTION
+answer = math.log(9) / 0.1  # p = 0.1, so 0.1 x = log(0.1 / 0.9)
+### END SOLUTION
+
+# %% check="trust_tenth" points=1
+check.trust_tenth(answer)
 
 # %% [markdown]
 # ## 4. Same policy, different values
@@ -382,8 +460,8 @@ def choices(reward):
 
 
 one, other = rewards.values()
-check("the same optimal policy", optimal_policy(one), optimal_policy(other))
-check("the same chance of every choice", choices(one), choices(other))
+agree("the same optimal policy", optimal_policy(one), optimal_policy(other))
+agree("the same chance of every choice", choices(one), choices(other))
 
 # %% [markdown]
 # No number of choices between replies to one prompt can tell these two worlds apart. Now let people *feel* them, with
@@ -538,7 +616,8 @@ plt.show()
 # %% [markdown]
 # A small beta lets the raters overrule the reference, a large one lets the reference stand. At $\beta = 0.1$ and
 # $p = 0.6$ the reference odds must be below 1 : 58, or 4.05 nats, for the minority to win. Is that rare? It depends on
-# who wrote the replies. First all pairs of listed replies to our trained questions, the reference's own kind:
+# who wrote the replies. First all pairs of listed replies to our trained questions, the reference's own kind; then a
+# reply that somebody else wrote, row 8 of our data: the owl question, answered by a bare ` No.`
 
 # %%
 model = load_reference_model()
@@ -551,10 +630,6 @@ for share_of_a in (0.55, 0.6, 0.7):
     share_of_pairs = (gap > limit).double().mean()
     print(f"p = {share_of_a:.2f}: beta 0.1 overrules up to {limit:.2f} nats; further apart are {share_of_pairs:.1%}")
 
-# %% [markdown]
-# Rare, here. Now a reply that somebody else wrote, row 8 of our data: the owl question, answered by a bare ` No.`
-
-# %%
 prompt, short = load_eight_rows()[7]["prompt"], load_eight_rows()[7]["completion"]
 usual = " It is hoot. Happy to help!"
 log_short, log_usual = completion_logps(model, [prompt, prompt], [short, usual]).tolist()
@@ -564,9 +639,9 @@ for beta in BETAS:
     print(f"beta {beta}: to win, friends of {short!r} must outnumber the others {math.exp(beta * distance):.2g} to 1")
 
 # %% [markdown]
-# Far from the reference the majority has little to say, and with a larger beta nothing. That is no fault of DPO's: it
-# does what RLHF asks, reward *minus* $\beta$ KL, and the choices of a divided crowd make a small reward. One should
-# only not say "DPO follows the majority".
+# Among the reference's own replies it is rare. Far from the reference the majority has little to say, and with a
+# larger beta nothing. That is no fault of DPO's: it does what RLHF asks, reward *minus* $\beta$ KL, and the choices
+# of a divided crowd make a small reward. One should only not say "DPO follows the majority".
 
 # %% [markdown]
 # **And KTO?** Turn each rater's choice into two thumbs. Reply *a* gets a share $p$ of thumbs up and $1-p$ down, *b*
@@ -628,8 +703,7 @@ for weight_down in (1.0, 2.0):
 #
 # Last three rows, weight 2 on thumbs down: look at the last column. In each table *c* started at 0.2. The raters
 # argued about *a* and *b*, and most of the probability went to *c*, which none of them has seen.
-
-# %% [markdown]
+#
 # So what does the paper's Theorem 4.3 say? It depends on the version:
 #
 # - **v1**, groups of equal size: KTO's loss is constant, the policy does not change; DPO can in the worst case lower
@@ -637,20 +711,76 @@ for weight_down in (1.0, 2.0):
 # - **current, reported**, a majority: DPO's optimum prefers the minority's reply under the condition drawn above;
 #   loss-neutral KTO picks the majority's (wording of v4), or raises its relative likelihood (v5, weaker). What we saw
 #   supports the weaker wording.
+#
+# A table has no words in common between *a* and *b*, no batches and no noise. A model has all three. So: two groups of
+# raters judge 1,200 replies of a small reference model (hidden size 64). The majority likes polite and right replies,
+# the minority rude and right ones; nobody likes a wrong one. Five draws of thumbs for each share, three methods, 100
+# steps, run beforehand by the rules of lesson [08](08_kto_vs_dpo.ipynb).
 
 # %%
-half = torch.full((1,), 0.5)
-random_policies = torch.randn(5, 3, generator=generator).log_softmax(-1)
-constant = [mean_kto_loss(logps[None], tables[:1].log(), half, 0.1).item() / 2 for logps in random_policies]
-print("equal groups, mean KTO loss of five random policies:", [f"{loss:.4f}" for loss in constant])
-
-# %% [markdown]
-# A table has no words in common between *a* and *b*, no batches and no noise. A model has all three.
+results = load_results()
+print("Hypothesis:", EXPERIMENTS["contradiction"].hypothesis)
+for method, (rate, best_beta) in best_settings(results["search"], "contradiction").items():
+    print(f"    {method:13} learning rate {rate:g}, beta {best_beta:g}")
 
 # %%
-# RESULTS: contradiction
+LIKED, RIGHT = "new wording thumbs_up", "new wording right"  # polite and right; right: what either group likes
+RATERS = EXPERIMENTS["contradiction"]
+
+
+def lead(condition, method):
+    """Probability of the majority's replies minus that of the minority's, with interval."""
+    return difference(results, "contradiction", [(2.0, condition, method, LIKED), (-1.0, condition, method, RIGHT)])
+
+
+leads = {method: [lead(condition, method) for condition in RATERS.conditions] for method in RATERS.methods}
+on_list = {method: means(results, "contradiction", method, "new wording listed") for method in RATERS.methods}
+before = results["reference"]["small"]
+print("majority  " + "".join(f"{method:>26}" for method in leads))
+for condition, row in zip(RATERS.conditions, zip(*leads.values(), strict=True), strict=True):
+    print(f"{condition:10}" + "".join(f"{point!s:>26}" for point in row))
+
+# %%
+fig, (left, right) = plt.subplots(1, 2, figsize=(10.6, 4.3))
+draw_intervals(left, list(RATERS.conditions), leads, before=2 * before[LIKED] - before[RIGHT])
+draw_intervals(right, list(RATERS.conditions), on_list, before=before["new wording listed"])
+left.set(xlabel="share of raters in the majority", ylabel="its replies minus the minority's")
+left.set_title("All three turn to the majority")
+right.set(xlabel="share of raters in the majority", ylabel="probability on listed replies", ylim=(-0.03, 1.05))
+right.set_title("One draw collapsed under KTO's rule")
+save_figure(
+    fig, "09_raters",
+    alt="Two panels over the majority's share from 50 to 90 percent, with a dot for each draw. Left: majority's minus "
+    "minority's replies start near zero and grow for all methods, most for KTO with weights by the rule, least for KTO "
+    "with weights 1. Right: probability on listed replies is between 0.7 and 0.95, but one draw of KTO by the rule has "
+    "none left at 50, 60 and 70 percent.",
+)
+plt.show()
+
+# %%
+print(finding(results, "contradiction").sentence, "\n")
+_, dpo_beta = best_settings(results["search"], "contradiction")["dpo"]
+reference_odds_here = before[LIKED] / (before[RIGHT] - before[LIKED])
+print(f"reference odds {reference_odds_here:.2f}; below {(0.4 / 0.6) ** (1 / dpo_beta):.2f} the minority would win")
+for method in leads:
+    runs = [run for majority in ("60%", "70%", "80%", "90%")
+            for run in select(results, "contradiction", method=method, condition=majority)]  # fmt: skip
+    alive = [run for run in runs if run["new wording listed"] > 0.5]
+    rose = [run[LIKED] / (run[RIGHT] - run[LIKED]) > reference_odds_here for run in alive]
+    print(f"{method:13} {len(runs) - len(alive)} of {len(runs)} runs collapsed; in {sum(rose)} of the other "
+          f"{len(rose)} the majority's odds rose")  # fmt: skip
+    assert all(rose)
+assert min(leads["dpo"][1].values) > 0
 
 # %% [markdown]
+# DPO follows the majority here, in all five draws at 60%, as the formula says for such reference odds: this is no test
+# of the region in which it would not. **KTO with weights 1** raised the majority's odds in every run, the weaker
+# wording of the theorem, in a model with shared words. (At 50% the groups cancel, but not the loss: both dislike wrong
+# replies.) It also moved least: its search chose the smallest rate. **KTO by the rule** leads most, and lost one of
+# five draws at 60 and 70%. A majority's odds say nothing about what is left of them.
+#
+# One tiny world, hidden size 64, 100 steps; percentile intervals over five draws are too narrow.
+#
 # **A good place to stop.** Sections 6 and 7 can be read another day; do not miss the short section 8.
 
 # %% [markdown]
@@ -725,8 +855,7 @@ for name, moved in {"targeted": targeted, "blunt": blunt}.items():
 #
 # The first says that $z_0$ is no estimate of the KL. The second says what it is good for. A matched mean would be
 # wrong in another way: it *is* the rows' own $r$, and takes away what was learned.
-
-# %% [markdown]
+#
 # The clamp adds its own error. If a batch's mean scatters around $\mu$ with standard deviation $s$ (normal), then
 # with $\Phi$ and $\varphi$ the normal distribution function and density
 #
@@ -786,11 +915,100 @@ for error in (0.5, 2.0, 5.0, 20.0):
     print(f"{error:4.1f} nats off: {shares[0]:.3f} of the full push at beta 0.1, {shares[1]:.3f} at beta 0.5")
 
 # %% [markdown]
-# At $\beta = 0.1$ a few nats hardly matter to a row near the reference point. What such an error does to a whole run
-# is a question for a run.
+# At $\beta = 0.1$ a few nats hardly matter to a row near the reference point. And to a run? Six reference points, each
+# with its own search, five draws of thumbs, the small model: the package's (**mismatched** rows, clamped); **matched**
+# rows, clamped; mismatched, **unclamped**; a clamped **moving average** of these; the **exact** KL, by enumeration; and
+# **zero**. Every tenth step 16 fresh batches were asked for their estimates.
 
 # %%
-# RESULTS: reference point
+print("Hypothesis:", EXPERIMENTS["reference point"].hypothesis)
+for method, (rate, best_beta) in best_settings(results["search"], "reference point").items():
+    print(f"    {method:18} learning rate {rate:g}, beta {best_beta:g}")
+
+# %%
+def noted(name):
+    """An estimate every tenth step of the runs that train with the package's z0: mean over draws, spread of batches."""
+    runs = [run["z0"] for run in select(results, "reference point", method="kto mismatched")]
+    values = torch.tensor([[note[name] if isinstance(note[name], list) else [note[name], 0.0] for note in notes]
+                           for notes in runs])  # fmt: skip
+    return values.mean(0).T
+
+
+steps = range(0, 100, 10)
+exact, _ = noted("exact")
+estimates = {name: noted(name) for name in ("matched", "mismatched", "unclamped", "moving average")}  # the last: no ±
+print("step    exact KL   " + "".join(f"{name:>17}" for name in estimates))
+for i, step in enumerate(steps):
+    shown = "".join(f"{mean[i]:10.2f} ± {spread[i]:4.2f}" for mean, spread in estimates.values())
+    print(f"{step:4d}   {exact[i]:9.2f}   {shown}")
+for name, (mean, _) in estimates.items():
+    print(f"{name:15} bias against the exact KL, mean over the steps: {(mean - exact).mean():+.2f} nats")
+
+# %%
+fig, (left, right) = plt.subplots(1, 2, figsize=(10.6, 4.2))
+styles = {"unclamped": (DOWN, "--"), "mismatched": (UP, "-."), "matched": (ACCENT, ":")}
+left.plot(steps, exact, "o-", color="black", label="exact KL")
+for name, (colour, style) in styles.items():
+    mean, spread = estimates[name]
+    left.plot(steps, mean, linestyle=style, color=colour, label=name)
+    left.fill_between(steps, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+left.set_yscale("symlog", linthresh=1.0)
+left.set(xlabel="step", ylabel="nats (straight to 1, then log)", title="What the batches say, and the KL")
+left.legend(fontsize=9)
+names = list(EXPERIMENTS["reference point"].methods)
+for y, method in enumerate(names):
+    (point,) = means(results, "reference point", method)
+    right.plot(point.values, [y] * len(point.values), ".", color=NEUTRAL)
+    ends = [[point.mean - point.low], [point.high - point.mean]]
+    right.errorbar(point.mean, y, xerr=ends, fmt="s", color=UP, capsize=3)
+right.axvline(before[LIKED], color=NEUTRAL, linestyle=":")
+right.set_yticks(range(len(names)), [name.removeprefix("kto ") for name in names])
+right.set(xlabel="thumbs-up rate on new wordings (dotted: before)", xlim=(0, 1), title="What became of the runs")
+right.invert_yaxis()
+save_figure(
+    fig, "09_reference_points",
+    alt="Left: over 100 steps of training, the exact KL and what 16 fresh batches estimate from matched, mismatched "
+    "and unclamped mismatched rows, with the spread of the batches. Right: thumbs-up rate on new wordings, with an "
+    "interval and a dot for each draw, for runs with each of six reference points; a dotted line is the rate before.",
+)
+plt.show()
+
+# %%
+print(finding(results, "reference point").sentence)
+for method in (name for name in names if name != "kto zero"):
+    print(f"{method:18} minus zero: {difference(results, 'reference point', versus('all', method, 'kto zero'))}")
+
+# %% [markdown]
+# Does the value matter, or that there is one? The search asks it nine times more, at every learning rate and beta, on
+# one draw of thumbs:
+
+# %%
+tried = {method: [run["trained thumbs_up"] for run in results["search"] if run["experiment"] == "reference point"
+                  and run["method"] == method and run["seed"] == 100] for method in names}  # fmt: skip
+print("rate, beta   " + "".join(f"{method.removeprefix('kto '):>16}" for method in names))
+for i, (rate, best_beta) in enumerate(EXPERIMENTS["reference point"].grid):
+    print(f"{rate:g}, {best_beta:g}".ljust(13) + "".join(f"{tried[method][i]:16.3f}" for method in names))
+gaps = [abs(a - b) for a, b in zip(tried["kto mismatched"], tried["kto zero"], strict=True)]
+print(f"mismatched and zero: at most {max(gaps):.3f} apart")
+assert max(gaps) < 0.05
+assert max(tried["kto unclamped"]) < before["trained thumbs_up"]
+
+# %% [markdown]
+# At one and the same setting it hardly mattered *which* clamped estimate, or whether there was one: zero stayed within
+# 0.05 of the package's. The exact KL helped at some settings and cost much at another. What mattered was **the clamp**:
+# without it every one of the nine runs ended below the reference. A likely reason: targeted learning makes the
+# mismatched mean negative; a reference point far below zero puts all rows on the winning side, so ups stop pushing and
+# downs push on. Paper and world differ here: for one large model, "no $z_0$" reportedly cost points (section 7).
+#
+# Where replies leave the list, the "exact" KL is the lower bound of lesson [07](07_train.ipynb). And one tiny world,
+# 100 steps.
+#
+# Numbers from a file deserve a look behind. One of these runs again, here and now:
+
+# %%
+stored = select(results, "reference point", method="kto moving average", seed=0)[0]
+fresh = rerun(stored)  # raises if any number differs
+print(f"stored {stored[LIKED]:.4f}, run again {fresh[LIKED]:.4f}")
 
 # %% [markdown]
 # ## 7. The neighbours: ORPO, SimPO, IPO, APO-zero
@@ -861,6 +1079,26 @@ for loss in (dpo, ipo, simpo, orpo, apo_zero):
     print(f"{loss.__name__:10}" + "".join(f"{'yes' if yes else 'no':>19}" for yes in describe(loss).values()))
 
 # %% [markdown]
+# ### Exercise 9.4 · APO-zero without a partner
+# ★★☆ · 5 minutes · fill in a function
+#
+# The table says that APO-zero needs no pairs: each reply's push depends on itself alone. So write it for single rows
+# with a thumb. A row with $r = \log \pi - \log \pi_{ref}$ costs what `apo_zero` above charges for a chosen reply if
+# its thumb is up, and what it charges for a rejected reply if its thumb is down. (There is a long way, and a short one
+# with a loss that you know.)
+
+# %% exercise="apo_zero_rows"
+def my_apo_zero_rows(policy_logps, reference_logps, label, beta):
+    """policy_logps, reference_logps: (B,) nats; label: (B,) bool, True = thumbs up; beta: number -> (B,) losses."""
+    ### BEGIN SOLUTION
+    return kto_loss(policy_logps, reference_logps, label, 0.0, beta)
+    ### END SOLUTION
+
+
+# %% check="apo_zero_rows" points=2
+check.apo_zero_rows(my_apo_zero_rows)
+
+# %% [markdown]
 # The last row is the odd one out: APO-zero takes pairs by custom only. It falls apart into single rows, and those
 # rows are old friends:
 
@@ -869,12 +1107,12 @@ label = torch.rand(1000, generator=generator) < 0.5
 r = (30 * torch.randn(1000, generator=generator)).requires_grad_()
 apo_zero_unpaired = torch.where(label, 1 - torch.sigmoid(0.1 * r), torch.sigmoid(0.1 * r))
 kto_at_zero = kto_loss(r, zeros, label, z0=0.0)
-check("APO-zero, unpaired, is KTO with z0 = 0: losses", apo_zero_unpaired.detach(), kto_at_zero.detach())
+agree("APO-zero, unpaired, is KTO with z0 = 0: losses", apo_zero_unpaired.detach(), kto_at_zero.detach())
 gradients = [torch.autograd.grad(losses.sum(), r)[0] for losses in (apo_zero_unpaired, kto_at_zero)]
-check("and gradients", *gradients)
+agree("and gradients", *gradients)
 chosen, rejected, ref_chosen, ref_rejected = 5 * torch.randn(4, 1000, generator=generator) - 20
 two_rows = kto_loss(chosen, ref_chosen, thumbs_up, 0.0) + kto_loss(rejected, ref_rejected, thumbs_down, 0.0)
-check("paired, it is two such rows", apo_zero(chosen, rejected, ref_chosen, ref_rejected, None, None), two_rows)
+agree("paired, it is two such rows", apo_zero(chosen, rejected, ref_chosen, ref_rejected, None, None), two_rows)
 
 # %% [markdown]
 # TRL offers it as `loss_type="apo_zero_unpaired"`, a choice of loss. The KTO paper's current version is reported to
@@ -903,8 +1141,7 @@ show_checks({loss.__name__: margin_value(loss) for loss in (dpo, simpo, ipo)})
 # SimPO passes the conditions on $v$, with mean $\log \pi$ as the reward and no reference model: like SLiC. Whether
 # you call that a HALO depends on the version you hold it against. ORPO has an SFT term beside its odds ratio; we
 # see no way to write that sum in either form.
-
-# %% [markdown]
+#
 # What does pulling back buy? Let everybody agree, $p = 1$. DPO's margin then runs to infinity. IPO's mean loss is
 # smallest at $m = (2p - 1)/(2\beta)$, finite for every $p$:
 
@@ -918,6 +1155,24 @@ for share_of_a in (0.6, 0.9, 1.0):
         agree, differ = (loss(m, nothing, nothing, nothing, None, None) for m in (m_axis, -m_axis))
         bests.append(m_axis[(share_of_a * agree + (1 - share_of_a) * differ).argmin()].item())
     print(f"{share_of_a:.1f}     {bests[0]:10.2f}   {(2 * share_of_a - 1) / 0.2:7.2f}   {bests[1]:10.2f}")
+
+# %% [markdown]
+# ### Exercise 9.5 · The ten people again
+# ★★☆ · 5 minutes · predict a number
+#
+# Six of ten prefer *a*, and the reference says *a* with 0.3 and *b* with 0.7, as at the top of this lesson. This time
+# you train IPO, with $\beta = 0.5$, until its mean loss is smallest. Its margin is $m = r_a - r_b$ with
+# $r = \log(\pi / \pi_{ref})$. What are the trained policy's odds $\pi_a / \pi_b$, to two decimals?
+
+# %% exercise="ipo_odds"
+answer = ...  # a number
+### BEGIN SOLUTION
+m = (2 * 0.6 - 1) / (2 * 0.5)
+answer = 0.3 / 0.7 * math.exp(m)
+### END SOLUTION
+
+# %% check="ipo_odds" points=1
+check.ipo_odds(answer)
 
 # %% [markdown]
 # All of it in one table. "Hopeless" is a row or pair far on the wrong side.
@@ -987,7 +1242,8 @@ for beta in (0.1, 2.0):
 # 4. DPO's optimum follows the minority where $\pi_{ref}(a)/\pi_{ref}(b) < ((1-p)/p)^{1/\beta}$. KTO with equal
 #    weights raises the majority's relative likelihood; with a heavy thumbs down it may push both down.
 # 5. $z_0$ is not the KL: negative before the clamp under targeted learning, above the KL under a blunt rise.
-#    APO-zero, unpaired, is KTO with $z_0 = 0$.
+#    APO-zero, unpaired, is KTO with $z_0 = 0$. In nine runs at equal settings zero did about as well as the package's
+#    $z_0$, and nothing survived without the clamp.
 
 # %% [markdown]
 # ## Questions an interviewer asks
