@@ -349,7 +349,7 @@ agree("PPO ", push(ppo_value_up, x), push_by_differences(lambda x: ppo_clip_loss
 
 # %%
 predict(
-    "hopeless_row", "A row is 50 nats on the wrong side, beta is 0.1. Who still pushes with over 90 % of the most it can?",
+    "hopeless_row", "A row stands 50 nats wrong, beta is 0.1. Who still pushes with over 90 % of its most?",
     ["both DPO and KTO", "DPO alone", "KTO alone", "neither"], guess=None, confidence=None,
 )  # fmt: skip
 
@@ -1152,8 +1152,8 @@ print("share   IPO best m   formula   DPO best m, beta 0.1 (grid ends at 40)")
 for share_of_a in (0.6, 0.9, 1.0):
     bests = []
     for loss in (ipo, dpo):
-        agree, differ = (loss(m, nothing, nothing, nothing, None, None) for m in (m_axis, -m_axis))
-        bests.append(m_axis[(share_of_a * agree + (1 - share_of_a) * differ).argmin()].item())
+        for_a, for_b = (loss(m, nothing, nothing, nothing, None, None) for m in (m_axis, -m_axis))
+        bests.append(m_axis[(share_of_a * for_a + (1 - share_of_a) * for_b).argmin()].item())
     print(f"{share_of_a:.1f}     {bests[0]:10.2f}   {(2 * share_of_a - 1) / 0.2:7.2f}   {bests[1]:10.2f}")
 
 # %% [markdown]

@@ -244,4 +244,12 @@ answer = 3 / 7 * m[(0.6 * (m - 1) ** 2 + 0.4 * (-m - 1) ** 2).argmin()].exp()
     },
 }  # fmt: skip
 
-EQUIVALENT = {}
+ROUNDING = "1e-9 only forgives rounding: no value function has a slope, or a change of slope, between the two limits"
+EQUIVALENT = {
+    "halo_points": {
+        "slope >= -1e-09 -> slope > -1e-09": ROUNDING,
+        "in_gains.diff() <= 1e-09 -> in_gains.diff() < 1e-09": ROUNDING,
+        "1e-09 -> 2e-09": ROUNDING,
+        "1e-09 -> 2e-09 (2)": ROUNDING,
+    },
+}
