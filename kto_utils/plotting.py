@@ -86,7 +86,7 @@ def draw_intervals(ax, labels: Sequence[str], series: Mapping[str, Sequence], be
         for at, point in zip(x, points, strict=True):  # a mean hides one seed that collapsed
             ax.plot([at] * len(point.values), point.values, ".", color=colour, markersize=4, alpha=0.5)
     ax.set_xticks(range(len(labels)), labels)
-    ax.set_xlim(-0.3, len(labels) - 0.7 + 0.28 * (len(labels) + 1))
+    ax.set_xlim(-0.3, len(labels) - 0.7 + 0.2 * (len(labels) + 1))
     if before is not None:
         ax.axhline(before, color=NEUTRAL, linestyle=":", linewidth=1.2)
         ax.annotate("before", (ax.get_xlim()[1], before), color=NEUTRAL, ha="right", va="bottom", fontsize=9)
@@ -94,7 +94,7 @@ def draw_intervals(ax, labels: Sequence[str], series: Mapping[str, Sequence], be
     low, high = ax.get_ylim()
     place = -float("inf")
     for height, method in ends:  # from below: no label on top of another
-        place = max(height, place + 0.07 * (high - low))
+        place = max(height, place + 0.08 * (high - low))
         ax.text(len(labels) - 1 + 0.16, place, method, color=METHOD_STYLES[method][0], va="center")
 
 

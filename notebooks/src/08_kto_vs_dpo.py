@@ -32,7 +32,7 @@ from kto_utils import check, predict, reveal
 from kto_utils.collator import pad_rows
 from kto_utils.data import pair_up, tokenize_feedback
 from kto_utils.evaluate import collect_feedback, rates, sample
-from kto_utils.experiments import EXPERIMENTS, Setting, feedback, reference_scores
+from kto_utils.experiments import EXPERIMENTS, Setting, feedback
 from kto_utils.findings import difference, finding, interval, means, spot_checks, versus
 from kto_utils.logprobs import sequence_logps
 from kto_utils.losses import kto_loss
@@ -420,13 +420,14 @@ plt.show()
 #
 # - both methods get the same thumbs; what DPO cannot pair, it does not see,
 # - the same budget: 100 steps with 16 completions that carry a gradient (16 thumbs, or 8 pairs),
-# - the same search, 16 pairs of learning rate and beta, on a draw of thumbs of its own; then they are frozen,
+# - the same search: 16 pairs of learning rate and beta on a draw of thumbs of its own, the best three again on two more
+#   draws, under the experiment's first and last condition; the best mean is taken and frozen,
 # - 5 or 8 seeds. A seed moves which replies were drawn, their order and the pairing; both methods share it,
 # - every score is a sum over all listed replies, on questions that got **no thumbs**: new wordings of the same facts,
 #   and untouched facts.
 
 # %% [markdown]
-# To afford hundreds of runs the model is a smaller one (hidden size 64 instead of 128); section 12 repeats four cases
+# To afford hundreds of runs the model is a smaller one (hidden size 64 instead of 128); section 12 repeats two cases
 # at full size. `python course.py experiments` computes everything again.
 
 # %%
@@ -632,8 +633,8 @@ for name in ("fewer thumbs-up", "fewer thumbs-down"):
 # %%
 fig, axes = plt.subplots(2, 1, figsize=(7.6, 6.4), sharex=True)
 for ax, (name, series) in zip(axes, imbalance.items(), strict=True):
-    draw_intervals(ax, list(EXPERIMENTS[name].conditions), series, before["new wording thumbs_up"])
     ax.set(ylabel="thumbs-up rate, new wordings", ylim=(0, 1.05))
+    draw_intervals(ax, list(EXPERIMENTS[name].conditions), series, before["new wording thumbs_up"])
 axes[0].set_title("Few thumbs-up: nobody gets far")
 axes[1].set_title("Few thumbs-down: KTO thrives, even more with weights 1")
 axes[0].set_xlabel("thumbs-up kept")
@@ -692,16 +693,22 @@ print(finding(results, "noise").sentence)
 fig, ax = plt.subplots()
 draw_intervals(ax, list(EXPERIMENTS["noise"].conditions), noise, before["new wording thumbs_up"])
 ax.set(xlabel="thumbs that are flipped", ylabel="thumbs-up rate, new wordings (exact)", ylim=(0, 1))
-ax.set_title("@@TITLE_NOISE@@")
+ax.set_title("Noise costs KTO more, from a higher start")
 save_figure(
     fig, "08_noise",
     alt="Thumbs-up rate on new wordings against the share of flipped thumbs, 0 to 45 percent, KTO as circles and DPO "
-    "as squares, with 95% intervals over 5 seeds. @@ALT_NOISE@@",
+    "as squares, with 95% intervals over 5 seeds. KTO falls from about 0.8 to below 0.1, DPO from about 0.5 to "
+    "0.25; they cross between 30 and 40 percent, where single seeds of KTO lie at zero.",
 )
 plt.show()
 
 # %% [markdown]
-# @@NOISE@@
+# *Refuted here*: on the way to 30% KTO loses about twice as much as DPO. But it starts from a much higher rate, and
+# its mean is ahead up to 30%. Beyond that KTO's runs fall apart, while DPO's merely stop moving and stay near the
+# model they started from.
+#
+# So the argument of section 3 did not decide here. It speaks of rows on which the model has already learned the
+# opposite. We did not count how many rows get that far within 100 steps.
 
 # %% [markdown]
 # ## 10. Skipping SFT
@@ -716,24 +723,27 @@ ask("skip SFT")
 # %%
 skip = table("skip SFT")
 print(finding(results, "skip SFT").sentence)
-print("\nbefore training, new wordings:")
-for steps in (0, 40, 80, 160):
-    print(f"   {steps:3d} SFT steps: {reference_scores(sft_steps=steps)['new wording thumbs_up']:.3f}")
 
 # %%
 fig, ax = plt.subplots()
 draw_intervals(ax, ["0", "40", "80", "160", "400"], skip)
 ax.set(xlabel="SFT steps of policy and reference", ylabel="thumbs-up rate, new wordings (exact)", ylim=(-0.02, 1))
-ax.set_title("@@TITLE_SFT@@")
+ax.set_title("Without SFT neither method gets off the ground")
 save_figure(
     fig, "08_skip_sft",
     alt="Thumbs-up rate on new wordings after KTO and after DPO, for references that have seen 0, 40, 80, 160 and 400 "
-    "steps of SFT, with 95% intervals over 5 seeds. @@ALT_SFT@@",
+    "steps of SFT, with 95% intervals over 5 seeds. Both stay at zero for 0 and 40 steps, below 0.05 at 80, and "
+    "rise from 160 on, KTO with a wide spread of seeds.",
 )
 plt.show()
 
 # %% [markdown]
-# @@SFT@@
+# *Supported* to the letter and worthless in practice: two replies in a thousand against none. Look at the level, not
+# at the sign. With 0 to 80 steps of SFT neither method makes the model say anything that people like. From 160 steps
+# on there is something to move, and both move it.
+#
+# Thumbs shift probability between replies that a model can already say. Here they did not teach it to speak. That
+# says nothing about a pretrained model of 13 billion parameters, which speaks already.
 
 # %% [markdown]
 # ## 11. Length
@@ -758,22 +768,29 @@ labels = ["all", "short ups", "long ups"]
 draw_intervals(axes[0], labels, {m: means(results, "length", m, "new wording length") for m in ("kto", "dpo")},
                before["new wording length"])  # fmt: skip
 draw_intervals(axes[1], labels, length)
-axes[0].set(title="@@TITLE_LEN1@@", ylabel="characters of listed replies (exact)")
-axes[1].set(title="@@TITLE_LEN2@@", ylabel="tokens of sampled replies")
+axes[0].set(title="KTO follows the thumbs' length", ylabel="characters of listed replies (exact)")
+axes[1].set(title="Nobody rambles", ylabel="tokens of sampled replies")
 save_figure(
     fig, "08_length",
     alt="Two panels over three kinds of thumbs (all, thumbs-up on short replies only, on long replies only): mean "
-    "characters of listed replies, and mean tokens of sampled replies, for KTO and DPO. @@ALT_LEN@@",
+    "characters of listed replies, and mean tokens of sampled replies, for KTO and DPO. KTO's listed replies get "
+    "shorter when only short ones are praised and longer when only long ones are; DPO's change less. Sampled "
+    "replies stay near eight tokens for both.",
 )
 plt.show()
 
 # %% [markdown]
-# @@LEN@@
+# *Inconclusive*, and no rambling: sampled replies keep about eight tokens with both methods. In characters KTO
+# follows what was praised, shorter with short ups and longer with long ups; DPO follows in the same direction, but
+# less.
+#
+# Nearly all replies of this world are equally long in tokens. It is no place to look for the growth that is reported
+# for large models.
 
 # %% [markdown]
 # ## 12. Does it hold for the larger model?
 #
-# Four of the cases once more with the course's own model, with the settings found on the small one.
+# Two of the cases once more with the course's own model, with the settings found on the small one.
 
 # %%
 ask("full size")
@@ -782,7 +799,12 @@ for name, small, large in spot_checks(results):
     print(f"{name:<30} {small!s:<26} {large!s:<26}")
 
 # %% [markdown]
-# @@FULL@@
+# The clean pairs hold, more clearly still. The noise does not: at 30% flipped thumbs the small model's KTO is a
+# little ahead of DPO, the course model's behind, and both intervals reach about zero. So the hypothesis fails in one
+# case of two. The settings were searched on the small model and may be too large for the other; we did not search
+# again.
+#
+# Take the clear signs of this lesson seriously and the narrow ones as open.
 
 # %% [markdown]
 # ## 13. All of it on one slide
@@ -819,16 +841,22 @@ ax.grid(axis="y", visible=False)
 ax.text(0.01, -0.62, "KTO ahead", color=UP, va="center")
 ax.text(-0.01, -0.62, "DPO ahead", color=DOWN, va="center", ha="right")
 ax.set(xlabel="KTO minus DPO: thumbs-up rate on new wordings", xlim=(-0.35, 0.75))
-ax.set_title("@@TITLE_SUM@@", pad=22)
+ax.set_title("KTO: often far ahead, sometimes lost", pad=22)
 save_figure(
     fig, "08_summary",
     alt="The difference KTO minus DPO in the thumbs-up rate on new wordings for eight kinds of feedback, with 95% "
-    "intervals over seeds; filled marks are intervals that do not touch zero. @@ALT_SUM@@",
+    "intervals over seeds; filled marks are intervals that do not touch zero. KTO is clearly ahead with clean pairs "
+    "after 400 steps and with few thumbs-down, DPO with few thumbs-up; the other intervals touch zero.",
 )
 plt.show()
 
 # %% [markdown]
-# @@SUM@@
+# KTO is clearly ahead with clean pairs after 400 steps and with few thumbs-down; DPO is with few thumbs-up. The rest
+# is open, in most cases because one or two runs of KTO were lost while the others were far ahead. Neither "KTO beats
+# DPO" nor "DPO wins on clean pairs" holds here as it stands.
+#
+# Lesson [07](07_train.ipynb) has a map of where KTO gets lost: smaller rates and heavier thumbs-up keep it away from
+# there.
 
 # %% [markdown]
 # ## 14. What goes wrong: the margin grows and both replies die
@@ -873,12 +901,18 @@ plt.show()
 
 # %% [markdown]
 # The loss is low, the margin positive, and the model stammers: the probability left the chosen replies as well. The
-# symptom to watch in any log is **reward chosen below zero and falling**. Now look back at the search in section 5: the
-# larger DPO's rate, the less mass is left on listed replies, with few exceptions. The settings that won, a small rate
-# with beta 2, kept most of it there.
-#
-# KTO has its own way to the same ruin: in the search most runs at its two largest rates ended at 0.0000, although the
-# weights balance the counts. Both weights 1 are another road to it: lesson [07](07_train.ipynb).
+# symptom to watch in any log is **reward chosen below zero and falling**. The search on clean pairs shows the same: the
+# larger DPO's rate, the less is left on listed replies.
+
+# %%
+tried = [run for run in results["search"] if (run["experiment"], run["method"]) == ("clean pairs", "dpo")]
+for rate in sorted({run["learning_rate"] for run in tried}):
+    listed = [run["trained listed"] for run in tried if run["learning_rate"] == rate]
+    print(f"rate {rate:g}: {min(listed):.3f} to {max(listed):.3f} of the probability on listed replies")
+
+# %% [markdown]
+# KTO has its own ways to the same ruin: the collapsed seeds of sections 6 to 9, and both weights 1 with too few
+# thumbs-up (section 8, lesson [07](07_train.ipynb)).
 
 # %% [markdown]
 # ## 15. Three methods in one table
@@ -939,16 +973,21 @@ plt.show()
 # %% [markdown]
 # ## 18. Which one, when?
 #
-# A starting point, in our own judgement; the last column says what it rests on.
+# A starting point, in our own judgement. The last column names what it rests on: an experiment of this lesson, or
+# nothing that we tried.
 #
-# | your situation | take | because |
+# | your situation | start with | rests on |
 # |---|---|---|
-# | thumbs from users, no pairs | KTO | DPO cannot use single thumbs (section 4) |
-# | 1 thumb up for 10 down | KTO, weights from counts | pairs are limited by the rarer kind (sections 4, 5) |
-# | clean, consistent pairs | try DPO first | under Bradley-Terry its optimum is the right one (section 1) |
-# | noisy or contradictory pairs | KTO | the paper's reported advice; no push on hopeless rows (section 3) |
-# | rows that are hard but right | DPO | KTO lets go of them (section 3) |
-# | a good reward model and compute | PPO or another online method | it learns from its own fresh replies |
+# | thumbs from users, hardly any pairs | KTO, on several seeds | *Unpaired thumbs* (section 7): median ahead |
+# | many thumbs-up, few thumbs-down | KTO | *Fewer thumbs-down* (section 8): far ahead |
+# | few thumbs-up, many thumbs-down | more thumbs-up first | *Fewer thumbs-up* (section 8): nobody gets far |
+# | clean, consistent pairs | try both | theory speaks for DPO (section 1), *Clean pairs* (section 6) did not |
+# | up to a third of the thumbs wrong | KTO | *Noise* (section 9): loses more, from a higher start |
+# | more than that | better thumbs | *Noise* (section 9): neither helps |
+# | a model that cannot speak yet | SFT | *Skip SFT* (section 10) |
+# | raters who disagree | count them first | *Contradiction* (lesson [09](09_halos.ipynb)) |
+# | a run that must not fail | a smaller rate, more seeds | collapsed seeds of KTO (sections 6 to 9) |
+# | a good reward model and compute | PPO or another online method | not tried here |
 # | nothing but demonstrations | SFT | there is nothing to compare |
 #
 # Whatever you take: watch both rewards, not the margin alone.
@@ -960,7 +999,10 @@ plt.show()
 # 2. It sees only differences: a common fall of both replies is invisible to it; KTO sees it row by row.
 # 3. DPO pushes hardest on hopeless pairs, KTO on rows near the reference point.
 # 4. With each thumb in one pair, DPO uses at most twice the rarer kind; KTO uses all, with weights from the counts.
-# 5. A comparison is worth its protocol: same feedback, same budget, a search of the same size, seeds, limits said.
+# 5. In this world KTO was often far ahead and sometimes collapsed; DPO did neither. Few thumbs-up stop both, few
+#    thumbs-down do not stop KTO, and without SFT neither works.
+# 6. A comparison is worth its protocol: same thumbs, same budget, a search of the same size on several draws, a
+#    hypothesis before the runs, every seed shown.
 
 # %% [markdown]
 # ## Questions an interviewer asks
@@ -973,8 +1015,8 @@ plt.show()
 # - Rafailov et al., "Direct Preference Optimization", 2023: section 4 and Eq. 7 (derivation and loss).
 # - Ethayarajh et al., "KTO: Model Alignment as Prospect Theoretic Optimization", arXiv 2402.01306 v1: Eq. 7, section
 #   4.1 (weights), Table 3 (TydiQA, AlpacaEval 2).
-# - TRL pull request 1402 (the rerun quoted in section 9).
+# - TRL pull request 1402 (the rerun quoted in section 17).
 # - Everything else: computed above, or in `kto_utils/assets/experiment_results.json`.
 #
-# **Where next?** You have built all of it. Lesson [10](10_bug_museum.ipynb) shows 21 ways to build it wrong, and what
-# each leaves behind.
+# **Where next?** Lesson [09](09_halos.ipynb) puts DPO and KTO into their family, and asks what the reference point is
+# good for and whom a model follows when its raters disagree.
