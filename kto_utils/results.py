@@ -159,6 +159,8 @@ def _finished(file: Path, version: str) -> list[dict]:
             cells.append(json.loads(line))
         except json.JSONDecodeError:  # the line that was being written when it was stopped
             break
+    if len(cells) < len(lines):  # the next run must not be written behind half a line
+        file.write_text("\n".join([head, *lines[: len(cells)], ""]), encoding="utf-8")
     return cells
 
 

@@ -236,14 +236,18 @@ def test_finished_runs_survive_a_stop_and_are_not_run_again(toy, tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         results.run_all(file=file)
     assert not file.exists()
-    with (tmp_path / "results.json.unfinished").open("a") as lines:
+    unfinished = tmp_path / "results.json.unfinished"
+    kept = {results.job_of(json.loads(line)) for line in unfinished.read_text().splitlines()[1:]}
+    assert kept
+    with unfinished.open("a") as lines:
         lines.write('{"experiment": "two", "cond')  # what a kill in the middle of a line leaves
-    done = len(toy)
-    assert done >= 1
+    assert len(results._finished(unfinished, results.code_version())) == len(kept)
+    assert unfinished.read_text().endswith("}\n")  # so that the next line stands by itself
+    toy.clear()
     monkeypatch.setattr(results, "run_cell", run)
     results.run_all(file=file)
-    assert len(toy) == 32
-    assert len(set(toy)) == 32
+    assert not kept & set(toy)
+    assert len(toy) == len(set(toy)) == 32 - len(kept)
 
 
 def test_unfinished_runs_of_other_code_are_not_used(toy, tmp_path):
