@@ -2,15 +2,21 @@
 """The one entry to the course. Standard library only: it runs before anything is installed.
 
     python course.py              set up once, then open JupyterLab on the first lesson
+    python course.py help         this list
+    python course.py doctor       check this machine, with a remedy for each problem
+    python course.py inspect FILE what is in a file of thumbs, and the two weights
+    python course.py interview    questions in the terminal, those you need most first
     python course.py run          run all lessons from fresh kernels and print a table
     python course.py test         ruff, the unit tests, and every stored output of every lesson
-    python course.py doctor       check this machine, with a remedy for each problem
-    python course.py build        build the lessons from notebooks/src (arguments go to notebooks/build.py)
-    python course.py assets       make the tokenizer and the reference model again
+
+  to work on the course itself (each lists its own options with --help):
+    python course.py build        build the lessons from notebooks/src
     python course.py experiments  compute the results of lessons 07 to 09 again (or of the experiments named)
     python course.py museum       compute the results of lesson 10 again
-    python course.py scaling      compute the results of lesson 12 again
     python course.py bench        measure a KTO step here, ours against the plain one and TRL's
+    python course.py scaling      compute the results of lesson 12 again
+    python course.py export       write the small world as a model folder and rows, for other engines
+    python course.py assets       make the tokenizer and the reference models again
 """
 
 import sys
@@ -32,7 +38,13 @@ LEARNER, TESTER = "requirements.txt", "tests/requirements.txt"
 FIRST_PAGE = "/lab/tree/notebooks/00_start_here.ipynb"
 NEEDED_GB = 3.0
 TESTING = ("test", "build", "bench", "scaling")
-COMMANDS = ("open", "run", "test", "doctor", "build", "assets", "experiments", "museum", "bench", "scaling")
+MODULES = {  # command -> what runs it
+    "doctor": "kto_course.doctor", "inspect": "kto_lab.inspect", "interview": "kto_course.interview",
+    "run": "kto_course.runner", "build": "kto_course.build", "experiments": "kto_lab.results",
+    "museum": "kto_lab.museum", "bench": "kto_lab.bench", "scaling": "kto_lab.scaling", "export": "kto_lab.export",
+    "assets": "kto_lab.recipes",
+}  # fmt: skip
+COMMANDS = ("open", "test", *MODULES)
 
 
 def python_of(venv: PurePath, windows: bool) -> PurePath:
@@ -116,6 +128,7 @@ def ensure_installed(command: str) -> Path:
     python = Path(python_of(venv, windows=os.name == "nt"))
     missing = [name for name in requirement_files(command) if not is_installed(ROOT, venv, name)]
     if python.exists() and not missing and not (venv / "installing").exists():
+        make_importable(venv)
         return python
     free = shutil.disk_usage(ROOT).free / 2**30
     if not python.exists() and free < NEEDED_GB:
@@ -133,8 +146,21 @@ def ensure_installed(command: str) -> Path:
     _attempt([str(python), "-m", "pip", "install", "--disable-pip-version-check", *names], show=True)
     for name in missing:
         stamp_path(venv, name).write_text(stamp_text(ROOT, name), encoding="utf-8")
+    make_importable(venv)
     marker.unlink()
     return python
+
+
+def make_importable(venv: Path) -> None:
+    """Lets the environment's Python import the course's packages from any folder: an editor's, nbgrader's, a copy's.
+
+    The line is run at every start of that Python, in ASCII so that an accent in the path survives every locale.
+    """
+    line = f"import sys; sys.path.append({ascii(str(ROOT))})\n"
+    for folder in [*venv.glob("lib/python*/site-packages"), *venv.glob("Lib/site-packages")]:
+        file = folder / "kto_from_scratch.pth"
+        if not file.is_file() or file.read_text(encoding="ascii", errors="replace") != line:
+            file.write_text(line, encoding="ascii")
 
 
 def works(python: Path) -> bool:
@@ -147,10 +173,8 @@ def works(python: Path) -> bool:
 
 
 def environment() -> dict[str, str]:
-    """What every command runs with: the package importable, one thread, the hub libraries offline."""
+    """What every command runs with: one thread, UTF-8, the hub libraries offline."""
     env = dict(os.environ)
-    path = [str(ROOT), *([env["PYTHONPATH"]] if env.get("PYTHONPATH") else [])]
-    env["PYTHONPATH"] = os.pathsep.join(path)
     env.setdefault("OMP_NUM_THREADS", "1")
     env.setdefault("PYTHONUTF8", "1")
     env.pop("MPLBACKEND", None)  # a setting for scripts; in a lesson it would hide the figures
@@ -161,23 +185,17 @@ def environment() -> dict[str, str]:
 def steps_of(command: str, arguments: list[str], python: str) -> list[list[str]]:
     """The processes behind a command, one after the other."""
     module = [python, "-m"]
-    lessons = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "notebooks").glob("*.ipynb"))
-    workers = ["-n", "2", "--dist=loadfile"]
-    return {
-        "open": [[*module, "jupyter", "lab", f"--LabApp.default_url={FIRST_PAGE}", *arguments]],
-        "run": [[*module, "kto_utils.runner", *(arguments or lessons)]],
-        "test": [
+    lessons = [str(path.relative_to(ROOT)) for folder in ("", "deeper")
+               for path in sorted((ROOT / "notebooks" / folder).glob("*.ipynb"))]  # fmt: skip
+    if command == "open":
+        return [[*module, "jupyter", "lab", f"--LabApp.default_url={FIRST_PAGE}", *arguments]]
+    if command == "test":
+        workers = ["-n", "2", "--dist=loadfile"]
+        return [
             [*module, "ruff", "check", "."],
             [*module, "pytest", *workers, "--nbval", "tests", *lessons, *arguments],
-        ],
-        "doctor": [[*module, "kto_utils.doctor", *arguments]],
-        "build": [[python, os.path.join("notebooks", "build.py"), *arguments]],
-        "assets": [[*module, "kto_utils.recipes", *arguments]],
-        "experiments": [[*module, "kto_utils.results", *arguments]],
-        "museum": [[*module, "kto_utils.museum", *arguments]],
-        "scaling": [[*module, "kto_utils.scaling", *arguments]],
-        "bench": [[*module, "kto_utils.bench", *arguments]],
-    }[command]
+        ]
+    return [[*module, MODULES[command], *(arguments or (lessons if command == "run" else []))]]
 
 
 def main(arguments: list[str]) -> int:

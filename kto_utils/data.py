@@ -1,4 +1,4 @@
-"""Feedback rows: from one dict with a thumb to token ids with a mask (lesson 03), and from a file of thumbs (11).
+"""Feedback rows: from one dict with a thumb to token ids with a mask, and from pairs to thumbs and back. Lesson 03.
 
 A feedback row is a dict with `prompt` (str), `completion` (non-empty str) and `label` (bool, True = thumbs
 up). A pair is a dict with `prompt`, `chosen` and `rejected`. Torch is not needed here.
@@ -6,10 +6,8 @@ up). A pair is a dict with `prompt`, `chosen` and `rejected`. Torch is not neede
 
 import json
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-
-from kto_utils.feedback import Feedback, RowCheck, checked
 
 EIGHT_ROWS_FILE = Path(__file__).parent / "assets" / "eight_rows.jsonl"
 
@@ -180,73 +178,3 @@ def pair_up(rows: Iterable[Mapping], seed: int) -> tuple[list[dict], list[dict]]
         left_over += ups[n_pairs:] + downs[n_pairs:]
     rng.shuffle(pairs)
     return pairs, left_over
-
-
-def load_feedback(
-    path: Path | str,
-    *,
-    labels: Mapping | None = None,
-    columns: Mapping[str, str] | None = None,
-    tokenizer=None,
-    max_length: int | None = None,
-    accept: Collection[str] = (),
-    strict: bool = True,
-    side_file: Path | str | None = None,
-    overwrite: bool = False,
-) -> Feedback:
-    """Checks every row of a file of thumbs and gives the good ones. Nothing is dropped, mended or guessed in silence.
-
-    The file is read record by record and may be larger than memory. A row costs about 35 bytes while it is checked and
-    about 100 when repeats are sorted out. A progress bar shows in a terminal.
-
-    Args:
-        path: .jsonl, .ndjson, .csv (UTF-8, comma, header) or .parquet.
-        labels: what labels other than booleans mean, e.g. {"up": True, "down": False} or {1: True, 0: False}. Without
-            it only booleans count, and in a CSV the words true and false.
-        columns: other names of the three fields, e.g. {"prompt": "question", "label": "thumb"}.
-        tokenizer, max_length: find rows of which truncation leaves no completion token. The tokenizer must be
-            byte-level (no more tokens than bytes): then most rows need not be tokenized.
-        accept: kinds of `ACCEPTABLE` to keep all the same. Where several people vote on one reply and the file does
-            not say who, accept "duplicate" and "opposite_labels": they are votes.
-        strict: True refuses a file with any rejected row. False keeps the good rows and writes the others to
-            side_file.
-        side_file: default NAME.rejected.jsonl beside the file. A line for each rejected row: row, kind, reason, and
-            where it stands and what it holds (line, at_byte, n_bytes and raw or raw_base64; for Parquet record).
-            Written only if a row is rejected.
-        overwrite: replace (or remove) an older side file; without it one that exists is an error.
-
-    Returns:
-        Feedback: iterate over it, or list(...) it; `.report` counts each kind of fault and numbers its rows. Of exact
-        duplicates the first is good; of opposite labels none is, since which one is right is not ours to guess.
-
-    Raises:
-        FeedbackError: strict, and a row was rejected. Its `report` is complete.
-        FileNotFoundError, FileExistsError: no such file; a side file is in the way.
-        TypeError, ValueError: unusable arguments, an unknown extension, a missing column, no Parquet file.
-
-    Lesson 11 uses it on a messy export.
-    """
-    check = RowCheck(path, labels, columns, _cut_to_nothing(tokenizer, max_length))
-    return checked(path, check, accept, strict, side_file, overwrite)
-
-
-def _cut_to_nothing(tokenizer, max_length: int | None) -> Callable[[Mapping, int], str | None] | None:
-    """Says why truncation leaves no completion token of a row, None where it leaves one."""
-    if (tokenizer is None) != (max_length is None):
-        raise ValueError("tokenizer and max_length belong together: pass both, or none")
-    if max_length is None:
-        return None
-    if max_length < 1:
-        raise ValueError(f"max_length is {max_length}; it must be at least 1")
-
-    def reason(row: Mapping, prompt_bytes: int) -> str | None:
-        # A text has no more tokens than bytes: behind BOS and a shorter prompt there is room for a completion token.
-        if 1 + prompt_bytes < max_length:
-            return None
-        try:
-            tokenize_feedback(row, tokenizer, max_length)
-        except ValueError as error:
-            return str(error)
-        return None
-
-    return reason

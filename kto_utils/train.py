@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from kto_lab.distributed import Processes
 from kto_utils.collator import FIELDS, KTOPaddingCollator, pad_rows
 from kto_utils.data import tokenize_feedback
-from kto_utils.distributed import Processes
 from kto_utils.logprobs import get_probs, sequence_logps
 from kto_utils.losses import dpo_loss, kto_loss, reference_point
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from kto_utils import distributed, train, world
+from kto_lab import distributed
+from kto_utils import train, world
 from kto_utils.model import reference_of, tiny_llama, to_float64
 from kto_utils.tokenizer import load_tokenizer
 

@@ -13,8 +13,9 @@ from test_course import course
 from torch.utils.flop_counter import FlopCounterMode
 from trl_setup import quiet
 
-from kto_utils import bench, train
-from kto_utils.bench import CONTENDERS, Workload
+from kto_lab import bench
+from kto_lab.bench import CONTENDERS, Workload
+from kto_utils import train
 from kto_utils.collator import KTOPaddingCollator
 from kto_utils.data import tokenize_feedback
 from kto_utils.logprobs import sequence_logps
@@ -327,7 +328,7 @@ def test_a_partial_run_prints_and_stores_nothing(monkeypatch, capsys):
 
 def test_the_command_installs_what_the_tests_need():
     assert course.requirement_files("bench") == (course.LEARNER, course.TESTER)
-    assert course.steps_of("bench", ["classic"], "python") == [["python", "-m", "kto_utils.bench", "classic"]]
+    assert course.steps_of("bench", ["classic"], "python") == [["python", "-m", "kto_lab.bench", "classic"]]
 
 
 # --- the committed results ---

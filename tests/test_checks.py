@@ -34,9 +34,9 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from mutate import mutants  # noqa: E402
 
-import kto_utils  # noqa: E402
-from kto_utils import checks, learner  # noqa: E402
-from kto_utils.checks import engine  # noqa: E402
+import kto_course  # noqa: E402
+from kto_course import checks, learner  # noqa: E402
+from kto_course.checks import engine  # noqa: E402
 
 LEAST_RIGHT, LEAST_WRONG = 3, 8
 README = HERE / "README.md"
@@ -114,7 +114,7 @@ def all_mutants(lesson, id):
 
 def test_the_index_names_every_exercise():
     for lesson, ids in checks.ids_by_lesson().items():
-        module = importlib.import_module(f"kto_utils.checks.lesson_{lesson:02d}")
+        module = importlib.import_module(f"kto_course.checks.lesson_{lesson:02d}")
         made = [e.id for e in vars(module).values() if isinstance(e, engine.Exercise)]
         assert made == ids
         assert list(data(lesson).ANSWERS) == ids
@@ -393,7 +393,7 @@ def test_a_kernel_survives_endless_loops_errors_and_exits():
     from nbformat.v4 import new_code_cell, new_notebook
 
     cells = [
-        "from kto_utils import check\nmine = [1]",
+        "from kto_course import check\nmine = [1]",
         "def loop(logits, input_ids, label_mask):\n    while True:\n        pass\ncheck.get_probs(loop)",
         "def error(logits, input_ids, label_mask):\n    return logits[99]\ncheck.get_probs(error)",
         "import sys\ncheck.get_probs(lambda *a: sys.exit())",
@@ -489,15 +489,15 @@ def test_compare(got, expected, fault):
 
 
 def test_check_lists_its_exercises_and_offers_close_names():
-    assert {"solution", "get_probs"} <= set(dir(kto_utils.check))
+    assert {"solution", "get_probs"} <= set(dir(kto_course.check))
     with pytest.raises(AttributeError, match="did you mean get_probs"):
-        kto_utils.check.get_prob  # noqa: B018
+        kto_course.check.get_prob  # noqa: B018
     with pytest.raises(AttributeError, match=r"dir\(check\)"):
-        kto_utils.check.zzz  # noqa: B018
+        kto_course.check.zzz  # noqa: B018
 
 
 def test_solutions_are_shown_without_markers(capsys):
-    kto_utils.check.solution("get_probs")
+    kto_course.check.solution("get_probs")
     text = capsys.readouterr().out
     assert text.startswith("def my_get_probs")
     assert "###" not in text
@@ -512,33 +512,33 @@ def test_tries_ratings_and_predictions_are_kept_and_cleared(own_file, capsys):
     learner.record_rating("q1", 2)
     assert learner.ratings()["q1"][0][0] == 2
     capsys.readouterr()
-    kto_utils.predict("p", "Up or down?", ["up", "down"], guess="b", confidence=0.8)
-    kto_utils.reveal("p", "a")
-    kto_utils.predict("p", "Up or down?", ["up", "down"], guess="a", confidence=0.8)
-    kto_utils.reveal("p", "a")
+    kto_course.predict("p", "Up or down?", ["up", "down"], guess="b", confidence=0.8)
+    kto_course.reveal("p", "a")
+    kto_course.predict("p", "Up or down?", ["up", "down"], guess="a", confidence=0.8)
+    kto_course.reveal("p", "a")
     assert learner.predictions() == {"p": {"guess": "b", "confidence": 0.8, "right": False}}
     assert "You said b: not this time." in capsys.readouterr().out
-    kto_utils.calibration()
+    kto_course.calibration()
     assert "Brier score 0.6400" in capsys.readouterr().out
-    kto_utils.progress()
+    kto_course.progress()
     assert "predictions: 0 of 1 right" in capsys.readouterr().out
-    kto_utils.reset()
+    kto_course.reset()
     assert not own_file.exists()
 
 
 def test_a_skipped_prediction_prints_the_same_whatever_the_file_holds(own_file, capsys):
     def skipped():
-        kto_utils.predict("p", "Up or down?", ["up", "down"])
-        kto_utils.reveal("p", "a")
+        kto_course.predict("p", "Up or down?", ["up", "down"])
+        kto_course.reveal("p", "a")
         return capsys.readouterr().out
 
     first = skipped()
-    kto_utils.predict("p", "Up or down?", ["up", "down"], guess="b", confidence=1)
-    kto_utils.reveal("p", "a")
+    kto_course.predict("p", "Up or down?", ["up", "down"], guess="b", confidence=1)
+    kto_course.reveal("p", "a")
     capsys.readouterr()
     assert skipped() == first
     with pytest.raises(ValueError, match="not among a, b"):
-        kto_utils.reveal("p", "c")
+        kto_course.reveal("p", "c")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"version": 99}', "\x00"])

@@ -20,9 +20,11 @@ import run  # noqa: E402
 import specification  # noqa: E402
 import torch_rung  # noqa: E402
 
+from kto_lab import RESULTS  # noqa: E402
+
 CASES = run.read_cases()
 LOSS, LOGPS = ([case for case in CASES if case["part"] == part] for part in ("loss", "logps"))
-AUTHORS = json.loads((Path(__file__).parent / "data" / "halos_kto_cases.json").read_text(encoding="utf-8"))["cases"]
+AUTHORS = json.loads((RESULTS / "halos_kto_cases.json").read_text(encoding="utf-8"))["cases"]
 F64 = torch.float64
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kto_utils import doctor
+from kto_course import doctor
 
 
 def test_this_machine_passes_every_check_but_maybe_memory():

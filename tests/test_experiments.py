@@ -7,10 +7,10 @@ import statistics
 import pytest
 import torch
 
-from kto_utils import experiments
+from kto_lab import experiments
+from kto_lab.experiments import EXPERIMENTS, Setting, feedback, setting_of
 from kto_utils.data import pair_up
 from kto_utils.evaluate import exact_kl, rates, thumbs_up_rate
-from kto_utils.experiments import EXPERIMENTS, Setting, feedback, setting_of
 from kto_utils.model import load_reference_model, reference_of
 from kto_utils.world import UNTOUCHED, judge, trained_questions
 

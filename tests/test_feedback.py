@@ -1,4 +1,4 @@
-"""Files of thumbs (lesson 11): every row is kept or reported, whatever is in the file; and `kto_utils.inspect`."""
+"""Files of thumbs (lesson 11): every row is kept or reported, whatever is in the file; and `kto_lab.inspect`."""
 
 import base64
 import csv
@@ -19,10 +19,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-import kto_utils.inspect
-from kto_utils import feedback, records
-from kto_utils.data import load_feedback, tokenize_feedback
-from kto_utils.feedback import ACCEPTABLE, KINDS, FeedbackError
+import kto_lab.inspect
+from kto_lab import feedback, records
+from kto_lab.feedback import ACCEPTABLE, KINDS, FeedbackError
+from kto_lab.loading import load_feedback
+from kto_utils.data import tokenize_feedback
 from kto_utils.losses import balanced_weights
 from kto_utils.tokenizer import load_tokenizer
 
@@ -707,14 +708,14 @@ def test_twenty_thousand_long_rows_are_checked_and_streamed_in_little_memory(tmp
 def test_loading_needs_no_torch(tmp_path):
     path = write(tmp_path, "a.jsonl", as_jsonl([row_of(1)]))
     code = (
-        "import sys, kto_utils.data as d; print(len(list(d.load_feedback(sys.argv[1])))); "
+        "import sys, kto_lab.loading as d; print(len(list(d.load_feedback(sys.argv[1])))); "
         "assert not {'torch', 'transformers', 'datasets', 'pyarrow'} & set(sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, env=env())
     assert run.stdout.strip() == "1", run.stderr
 
 
-# ---------------------------------------------------------------- python -m kto_utils.inspect
+# ---------------------------------------------------------------- python -m kto_lab.inspect
 
 
 def env():
@@ -724,7 +725,7 @@ def env():
 def test_inspect_prints_the_report_and_the_weights(tmp_path, capsys):
     rows = [row_of(n, label=n < 3) for n in range(20)]
     path = write(tmp_path, "a.jsonl", as_jsonl([*rows, rows[0], row_of(50) | {"label": "up"}]))
-    assert kto_utils.inspect.main([str(path)]) == 1
+    assert kto_lab.inspect.main([str(path)]) == 1
     out = capsys.readouterr().out
     assert str(load(path).report) in out
     assert "duplicate                      1   21" in out
@@ -732,7 +733,7 @@ def test_inspect_prints_the_report_and_the_weights(tmp_path, capsys):
         up, down = balanced_weights(3, 17, ratio)
         assert f"{up:16.4f} {down:19.4f}" in out
     assert KINDS["label_not_boolean"] in out
-    assert kto_utils.inspect.main([str(path), "--labels", "up=true", "--accept", "duplicate"]) == 0
+    assert kto_lab.inspect.main([str(path), "--labels", "up=true", "--accept", "duplicate"]) == 0
     assert "5 up, 17 down" in capsys.readouterr().out
 
 
@@ -740,34 +741,34 @@ def test_inspect_reads_the_options(tmp_path, capsys):
     content = b"q,completion,label\np,c,1\nlong and longer,c,0\n" + b"word " * 60 + b",c,0\n"
     path = write(tmp_path, "a.csv", content)
     options = ["--columns", "prompt=q", "--labels", "1=true,0=false"]
-    assert kto_utils.inspect.main([str(path), *options]) == 0
-    assert kto_utils.inspect.main([str(path), *options, "--max-length", "30"]) == 1
+    assert kto_lab.inspect.main([str(path), *options]) == 0
+    assert kto_lab.inspect.main([str(path), *options, "--max-length", "30"]) == 1
     assert "cut_to_nothing                 1   3" in capsys.readouterr().out
     numbers = write(tmp_path, "a.jsonl", as_jsonl([row_of(1) | {"label": 1}, row_of(2) | {"label": "1"}]))
-    assert kto_utils.inspect.main([str(numbers), "--labels", "1=true"]) == 0
+    assert kto_lab.inspect.main([str(numbers), "--labels", "1=true"]) == 0
     assert "No weights" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [["none.jsonl"], ["a.txt"]])
 def test_inspect_says_why_a_file_cannot_be_read(arguments, capsys):
-    assert kto_utils.inspect.main(arguments) == 2
+    assert kto_lab.inspect.main(arguments) == 2
     assert arguments[0] in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("labels", ["up", "up=yes", "=true"])
 def test_inspect_refuses_a_mapping_that_is_none(labels, capsys):
     with pytest.raises(SystemExit):
-        kto_utils.inspect.main(["a.jsonl", "--labels", labels])
+        kto_lab.inspect.main(["a.jsonl", "--labels", labels])
     assert "--labels" in capsys.readouterr().err
 
 
 def test_inspect_runs_as_a_module_changes_nothing_and_hides_no_module_of_python(tmp_path):
     path = write(tmp_path, "a.jsonl", ONE_BAD)
     run = subprocess.run(
-        [sys.executable, "-m", "kto_utils.inspect", path], capture_output=True, text=True, env=env(), cwd=tmp_path
+        [sys.executable, "-m", "kto_lab.inspect", path], capture_output=True, text=True, env=env(), cwd=tmp_path
     )
     assert run.returncode == 1, run.stderr
     assert "label_not_boolean              1   2" in run.stdout
     assert run.stderr == ""
     assert list(tmp_path.iterdir()) == [path]
-    assert Path(inspect.__file__).parent != Path(kto_utils.inspect.__file__).parent
+    assert Path(inspect.__file__).parent != Path(kto_lab.inspect.__file__).parent

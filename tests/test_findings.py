@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from kto_utils import findings
-from kto_utils.experiments import EXPERIMENTS
-from kto_utils.results import load_results
+from kto_lab import findings
+from kto_lab.experiments import EXPERIMENTS
+from kto_lab.results import load_results
 
 STORED = load_results()
 

@@ -7,7 +7,6 @@ import io
 import json
 import math
 import re
-import sys
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,18 +18,14 @@ from markdown_it import MarkdownIt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 
+from kto_course import build, formula_card, handouts
+from kto_course.questions import load_questions
 from kto_utils import prospect
 from kto_utils.evaluate import least_kl
 from kto_utils.logprobs import get_probs
 from kto_utils.losses import balanced_weights, dpo_loss, kto_loss, reference_point
-from kto_utils.questions import load_questions
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "notebooks"))
-
-import build  # noqa: E402
-import formula_card  # noqa: E402
-import handouts  # noqa: E402
 
 BANK = load_questions()
 BY_ID = {question.id: question for question in BANK}

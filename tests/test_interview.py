@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kto_utils import checks, interview, learner
-from kto_utils.questions import load_questions
+from kto_course import checks, interview, learner
+from kto_course.questions import load_questions
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "notebooks" / "src" / "13_interview.py"

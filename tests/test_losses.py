@@ -2,7 +2,6 @@
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lesson_source import definitions
 
+from kto_lab import RESULTS
 from kto_utils.losses import balanced_weights, dpo_loss, kto_loss, reference_point
 
 F64 = torch.float64
-STORED = json.loads((Path(__file__).parent / "data" / "halos_kto_cases.json").read_text(encoding="utf-8"))
+STORED = json.loads((RESULTS / "halos_kto_cases.json").read_text(encoding="utf-8"))
 
 nats = st.floats(-60.0, 60.0, allow_subnormal=False)
 weights = st.floats(0.1, 20.0)

@@ -8,8 +8,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
-from kto_utils import museum
-from kto_utils.mutants import MUTANTS
+from kto_lab import museum
+from kto_lab.mutants import MUTANTS
 
 RUNS = museum.load_results()
 SOURCE = Path(__file__).resolve().parents[1] / "notebooks" / "src" / "10_bug_museum.py"

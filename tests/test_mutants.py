@@ -9,9 +9,10 @@ import textwrap
 import pytest
 import torch
 
-from kto_utils import collator, losses, mutants
+from kto_lab import mutants
+from kto_lab.mutants import MUTANTS, Edit, Mutant, applied, diff, faulty_source
+from kto_utils import collator, losses
 from kto_utils.data import load_eight_rows, tokenize_feedback
-from kto_utils.mutants import MUTANTS, Edit, Mutant, applied, diff, faulty_source
 from kto_utils.tokenizer import load_tokenizer
 
 # Flips that are no famous faults, but that nobody must be able to make unnoticed either.

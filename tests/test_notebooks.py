@@ -11,12 +11,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from kto_course import build
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
-sys.path.insert(0, str(NOTEBOOKS))
-
-import build  # noqa: E402
 
 each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
@@ -115,7 +114,7 @@ def test_every_published_figure_has_its_alt_text():
         for source in build.source_paths()
         for name in re.findall(r"save_figure\(\s*\w+,\s*\"(\w+)\"", source.read_text(encoding="utf-8"))
     }
-    named |= set(re.findall(r"\"(bench_\w+)\"", (ROOT / "kto_utils" / "bench.py").read_text(encoding="utf-8")))
+    named |= set(re.findall(r"\"(bench_\w+)\"", (ROOT / "kto_lab" / "bench.py").read_text(encoding="utf-8")))
     assert pictures == texts == named | {"formula_card"}
 
 

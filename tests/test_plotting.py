@@ -13,8 +13,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Polygon
 from PIL import Image
 
+from kto_course.pictures.intervals import draw_intervals
+from kto_course.pictures.lesson_00 import kto_picture
 from kto_utils import plotting
-from kto_utils.plotting import DOWN, NEUTRAL, UP, kto_picture, label_line, save_figure, use_course_style
+from kto_utils.plotting import DOWN, NEUTRAL, UP, label_line, save_figure, use_course_style
 
 ALT = "A straight line that rises from nought to one, drawn as an example."
 
@@ -167,7 +169,7 @@ def intervals(*means):
 def test_intervals_are_drawn_where_they_are_and_methods_differ_without_colour():
     _, ax = plt.subplots()
     series = {"kto": intervals(0.5, 0.9), "kto weights 1": intervals(0.5, 0.1), "dpo": intervals(0.4, 0.2)}
-    plotting.draw_intervals(ax, ["all", "half"], series, before=0.22)
+    draw_intervals(ax, ["all", "half"], series, before=0.22)
     looks = set()
     for container, (_, points) in zip(ax.containers, series.items(), strict=True):
         line, _, (bars,) = container
@@ -186,7 +188,7 @@ def test_names_at_the_right_end_do_not_lie_on_top_of_each_other():
     fig, ax = plt.subplots()
     series = {"kto": intervals(0.5, 0.5), "kto weights 1": intervals(0.5, 0.5), "dpo": intervals(0.5, 0.51)}
     ax.set_ylim(0, 1)
-    plotting.draw_intervals(ax, ["a", "b"], series)
+    draw_intervals(ax, ["a", "b"], series)
     fig.canvas.draw()
     boxes = sorted((t.get_window_extent() for t in ax.texts if t.get_text() in series), key=lambda box: box.y0)
     assert len(boxes) == 3

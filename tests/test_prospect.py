@@ -350,13 +350,13 @@ def imported_names(path):
 
 
 def test_the_lesson_imports_neither_torch_nor_a_module_that_does():
-    light = ("kto_utils.plotting.", "kto_utils.prospect", "kto_utils.check", "kto_utils.predict", "kto_utils.reveal")
+    light = ("kto_utils.plotting.", "kto_utils.prospect", "kto_course.check", "kto_course.predict", "kto_course.reveal")
     names = list(imported_names(SOURCES / f"{LESSON}.py"))
     assert "numpy" in names  # the search itself works
     for name in names:
         assert name.split(".")[0] not in {"torch", "transformers", "datasets", "scipy"}, name
         assert not name.startswith("kto_utils") or name.startswith(light), name
-    code = "import sys; from kto_utils import check, predict, reveal; check.balance(0.5); print('torch' in sys.modules)"
+    code = "import sys; from kto_course import check, predict; check.balance(0.5); print('torch' in sys.modules)"
     with tempfile.TemporaryDirectory() as folder:
         own = os.environ | {"PYTHONPATH": str(ROOT), "KTO_PROGRESS": folder}
         run = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True)

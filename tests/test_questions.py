@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 import yaml
 
-from kto_utils import collator, data, evaluate, logprobs, losses, model, prospect, scaling, world
-from kto_utils.mutants import MUTANTS
-from kto_utils.questions import QUESTIONS_FILE, QuestionError, checked, load_questions
+from kto_course.questions import QUESTIONS_FILE, QuestionError, checked, load_questions
+from kto_lab import scaling
+from kto_lab.mutants import MUTANTS
+from kto_utils import collator, data, evaluate, logprobs, losses, model, prospect, world
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "notebooks" / "src"

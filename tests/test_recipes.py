@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kto_utils import recipes
+from kto_lab import recipes
 from kto_utils.evaluate import thumbs_up_rate
 from kto_utils.model import REFERENCE_FOLDER, SMALL_REFERENCE_FOLDER, load_reference_model
 

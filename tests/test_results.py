@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from kto_utils import experiments, results
-from kto_utils.experiments import EXPERIMENTS
+from kto_lab import experiments, results
+from kto_lab.experiments import EXPERIMENTS
 
 STORED = results.load_results()
 

@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from kto_utils import runner
+from kto_course import runner
 
 
 def write(path, *sources):

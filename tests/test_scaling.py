@@ -28,18 +28,19 @@ from transformers import (
 from trl import KTOConfig
 from trl_setup import quiet
 
-from kto_utils import scaling, train
+from kto_lab import scaling
+from kto_lab.distributed import Processes
+from kto_lab.export import export_world
+from kto_utils import train
 from kto_utils.collator import KTOPaddingCollator
 from kto_utils.data import load_eight_rows, tokenize_feedback
-from kto_utils.distributed import Processes
 from kto_utils.evaluate import rates
-from kto_utils.export import export_world
 from kto_utils.logprobs import sequence_logps
 from kto_utils.model import load_model, load_reference_model
 from kto_utils.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
-SCALING = ROOT / "scaling"
+SCALING = ROOT / "kto_lab" / "scripts"
 LIMIT = 300  # seconds for any run of several processes; they take about ten on a quiet machine
 KTO = {"method": "kto", "options": {}}
 

@@ -4,21 +4,17 @@ import copy
 import json
 import os
 import re
-import sys
 import textwrap
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from kto_utils import checks, runner
+from kto_course import build, checks, runner
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 STUDENT = NOTEBOOKS / "student"
-sys.path.insert(0, str(NOTEBOOKS))
-
-import build  # noqa: E402
 
 COPIES = sorted(STUDENT.glob("*.ipynb"))
 each_copy = pytest.mark.parametrize("path", COPIES, ids=lambda path: path.stem)

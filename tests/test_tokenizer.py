@@ -12,7 +12,8 @@ from lesson_source import definitions
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from kto_utils import recipes, world
+from kto_lab import recipes
+from kto_utils import world
 from kto_utils.tokenizer import (
     BOS_ID,
     CHUNK_PATTERN,

@@ -11,7 +11,7 @@
 #
 # **You need first** some Python. No machine learning yet.
 #
-# **Time** about {{minutes}} minutes to read, {{seconds}} s to run.
+# **Time** {{times}}.
 
 # %% [markdown]
 # **Before you run anything**: the model below earns a thumbs up for about one reply in four. People will
@@ -27,10 +27,12 @@ import math
 
 import matplotlib.pyplot as plt
 
-from kto_utils import check, evaluate, predict, reveal, train, world
+from kto_course import check, predict, reveal
+from kto_course.pictures.lesson_00 import kto_picture
+from kto_utils import evaluate, train, world
 from kto_utils.losses import balanced_weights
 from kto_utils.model import load_reference_model, reference_of
-from kto_utils.plotting import DOWN, NEUTRAL, UP, kto_picture, save_figure, use_course_style
+from kto_utils.plotting import DOWN, NEUTRAL, UP, save_figure, use_course_style
 from kto_utils.tokenizer import load_tokenizer
 
 use_course_style()
@@ -361,7 +363,7 @@ for learning_rate in (5e-4, 5e-5):
 # - d) nothing in particular, it is chance
 
 # %%
-from kto_utils.checks.lesson_00 import mystery_shares
+from kto_course.checks.lesson_00 import mystery_shares
 
 shares = mystery_shares(clicks)
 fig, ax = plt.subplots(figsize=(6.0, 3.4))
@@ -436,7 +438,7 @@ check.mystery_taste(answer)
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# {{questions}}
+# {{questions kto_data kto_in_a_minute}}
 
 # %% [markdown]
 # ## Sources

@@ -13,7 +13,7 @@
 # **You need first** powers such as $x^{0.88}$ and a little NumPy. No torch, no earlier lesson; section 7 explains
 # its words about language models.
 #
-# **Time** about {{minutes}} minutes to read, {{seconds}} s to run.
+# **Time** {{times}}.
 
 # %% [markdown]
 # **Before you run anything**
@@ -33,7 +33,7 @@ import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
 
-from kto_utils import check, predict, reveal
+from kto_course import check, predict, reveal
 from kto_utils.plotting import ACCENT, DOWN, NEUTRAL, UP, label_line, save_figure, use_course_style
 
 use_course_style()
@@ -253,7 +253,7 @@ for amount in (1, 10, 1000):
 # - e) another reference point, from which $z$ is measured
 
 # %%
-from kto_utils.checks.lesson_01 import mystery_ratio
+from kto_course.checks.lesson_01 import mystery_ratio
 
 amount = np.geomspace(1, 1000, 61)
 fig, ax = plt.subplots(figsize=(6.4, 3.4))
@@ -812,7 +812,7 @@ assert "torch" not in sys.modules
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# {{questions}}
+# {{questions sigma_of_zero felt_loss origin_of_133}}
 
 # %% [markdown]
 # ## Sources

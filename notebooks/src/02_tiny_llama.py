@@ -14,7 +14,7 @@
 # borrows its loss and says what you need of it. A *token* is a piece of text with a number; lesson
 # [03](03_tokenization.ipynb) shows where the pieces come from.
 #
-# **Time** about {{minutes}} minutes to read, {{seconds}} s to run.
+# **Time** {{times}}.
 
 # %% [markdown]
 # **Before you run anything**
@@ -30,7 +30,8 @@ import math
 import matplotlib.pyplot as plt
 import torch
 
-from kto_utils import check, evaluate, predict, reveal, world
+from kto_course import check, predict, reveal
+from kto_utils import evaluate, world
 from kto_utils.collator import mismatched, pad_rows
 from kto_utils.data import format_prompt, load_eight_rows, tokenize_feedback
 from kto_utils.logprobs import sequence_logps
@@ -954,7 +955,7 @@ plt.show()
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# {{questions}}
+# {{questions kto_reference_model alias_reference causal_attention}}
 
 # %% [markdown]
 # ## Sources

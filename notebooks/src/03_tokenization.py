@@ -11,7 +11,7 @@
 #
 # **You need first** Python. What a thumb and a reference model are: [00](00_start_here.ipynb).
 #
-# **Time** about {{minutes}} minutes to read, {{seconds}} s to run.
+# **Time** {{times}}.
 
 # %% [markdown]
 # **Before you run anything**
@@ -35,7 +35,8 @@ import matplotlib.pyplot as plt
 import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
-from kto_utils import check, data, predict, reveal, world
+from kto_course import check, predict, reveal
+from kto_utils import data, world
 from kto_utils.data import format_prompt, load_eight_rows
 from kto_utils.logprobs import sequence_logps
 from kto_utils.model import load_reference_model
@@ -810,7 +811,7 @@ except TypeError as error:
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# {{questions}}
+# {{questions pairs_to_thumbs byte_level_bpe mask_count}}
 
 # %% [markdown]
 # ## Sources

@@ -14,7 +14,7 @@
 # 03](03_tokenization.ipynb)). Sections 8 and 9 use the log-probability of a reply as a ready-made number;
 # [lesson 05](05_get_probs.ipynb) derives it.
 #
-# **Time** about {{minutes}} minutes to read, {{seconds}} s to run.
+# **Time** {{times}}.
 
 # %% [markdown]
 # **Before you run anything**
@@ -33,9 +33,10 @@ from matplotlib.colors import ListedColormap
 from torch.utils.data import DataLoader
 from transformers import DataCollatorForLanguageModeling, DataCollatorWithPadding
 
-from kto_utils import check, predict, reveal, world
+from kto_course import check, predict, reveal
+from kto_course.checks.lesson_04 import unknown_lenders
 from kto_utils import collator as package
-from kto_utils.checks.lesson_04 import unknown_lenders
+from kto_utils import world
 from kto_utils.data import load_eight_rows, tokenize_feedback
 from kto_utils.logprobs import sequence_logps
 from kto_utils.model import load_reference_model
@@ -825,7 +826,7 @@ print("with drop_last=True, batches of:", [len(b["label"]) for b in loader])
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# {{questions}}
+# {{questions reversed_batch one_sided_share decoupled_samples}}
 
 # %% [markdown]
 # ## Sources

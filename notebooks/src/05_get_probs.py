@@ -13,7 +13,7 @@
 # **You need first** what a logit is ([02](02_tiny_llama.ipynb)), tokens and the label mask
 # ([03](03_tokenization.ipynb)), padding ([04](04_collator.ipynb)).
 #
-# **Time** about {{minutes}} minutes to read, {{seconds}} s to run.
+# **Time** {{times}}.
 
 # %% [markdown]
 # **Before you run anything**
@@ -30,7 +30,8 @@ import torch
 import torch.nn.functional as F
 from matplotlib.colors import LinearSegmentedColormap
 
-from kto_utils import check, logprobs
+from kto_course import check
+from kto_utils import logprobs
 from kto_utils.collator import KTOPaddingCollator, pad_rows
 from kto_utils.data import load_eight_rows, tokenize_feedback
 from kto_utils.evaluate import collect_feedback, rates
@@ -732,7 +733,7 @@ except ValueError as error:
 # - d) the sum is divided by the number of tokens in the reply
 
 # %%
-from kto_utils.checks.lesson_05 import mystery_scores
+from kto_course.checks.lesson_05 import mystery_scores
 
 sizes = range(1, 9)
 curve = [mystery_scores(logits[:n], ids[:n], label_mask[:n])[0] for n in sizes]
@@ -764,7 +765,7 @@ check.mystery_curve(answer)
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# {{questions}}
+# {{questions length_normalised missing_shift sequence_logratio}}
 
 # %% [markdown]
 # ## Sources

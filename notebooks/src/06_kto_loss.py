@@ -13,7 +13,7 @@
 # **You need first** a reference point and a value function ([01](01_prospect_theory.ipynb)), mismatched
 # completions ([04](04_collator.ipynb)), $\log \pi(y|x)$ as a sum over tokens ([05](05_get_probs.ipynb)).
 #
-# **Time** about {{minutes}} minutes to read, {{seconds}} s to run.
+# **Time** {{times}}.
 
 # %% [markdown]
 # **Before you run anything.** The policy was copied from the reference a moment ago; it has learned nothing.
@@ -29,7 +29,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from kto_utils import check, predict, reveal
+from kto_course import check, predict, reveal
 from kto_utils.collator import KTOPaddingCollator
 from kto_utils.data import load_eight_rows, tokenize_feedback
 from kto_utils.evaluate import sampled_kl
@@ -827,7 +827,7 @@ plt.show()
 # - e) $\beta$ is multiplied in twice, by mistake
 
 # %%
-from kto_utils.checks.lesson_06 import mystery_pull
+from kto_course.checks.lesson_06 import mystery_pull
 
 fig, ax = plt.subplots(figsize=(6.4, 3.4))
 ax.plot(x, 0.1 * torch.sigmoid(0.1 * x) * torch.sigmoid(-0.1 * x), "--", color=NEUTRAL)
@@ -1081,7 +1081,7 @@ for u_big in (10.0, 17.0, 50.0):
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# {{questions}}
+# {{questions loss_at_step_0 gradient_maximum one_minus_sigmoid}}
 
 # %% [markdown]
 # ## Sources

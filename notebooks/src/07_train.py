@@ -13,7 +13,7 @@
 # **You need first** the KTO loss and the reference point $z_0$ ([lesson 06](06_kto_loss.ipynb)). Batches
 # and log-probabilities are used ready-made ([04](04_collator.ipynb), [05](05_get_probs.ipynb)).
 #
-# **Time** about {{minutes}} minutes to read, {{seconds}} s to run.
+# **Time** {{times}}.
 
 # %% [markdown]
 # **Before you run anything**
@@ -34,17 +34,20 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from kto_utils import check, evaluate, predict, recipes, reveal, train, world
+from kto_course import check, predict, reveal
+from kto_course.pictures.intervals import METHOD_STYLES
+from kto_lab import recipes
+from kto_lab.experiments import EXPERIMENTS
+from kto_lab.findings import finding
+from kto_lab.results import best_settings, load_results, select
+from kto_utils import evaluate, train, world
 from kto_utils.collator import KTOPaddingCollator
 from kto_utils.data import tokenize_feedback
 from kto_utils.evaluate import reply_logps
-from kto_utils.experiments import EXPERIMENTS
-from kto_utils.findings import finding
 from kto_utils.logprobs import sequence_logps
 from kto_utils.losses import balanced_weights, kto_loss, reference_point
 from kto_utils.model import load_reference_model, reference_of, tiny_llama, to_float64
-from kto_utils.plotting import ACCENT, DOWN, METHOD_STYLES, NEUTRAL, UP, label_line, save_figure, use_course_style
-from kto_utils.results import best_settings, load_results, select
+from kto_utils.plotting import ACCENT, DOWN, NEUTRAL, UP, label_line, save_figure, use_course_style
 from kto_utils.tokenizer import load_tokenizer
 
 use_course_style()
@@ -107,7 +110,7 @@ for text in evaluate.sample(scratch, sky, n=4, seed=0):
 
 # %% [markdown]
 # Words of the right kind, sentences of no kind. More steps, with larger batches, make the shipped model;
-# `kto_utils/recipes.py` holds the whole recipe. You load the result twice over: a **policy** that will
+# `kto_lab/recipes.py` holds the whole recipe. You load the result twice over: a **policy** that will
 # learn, and its frozen copy, the **reference**.
 
 # %%
@@ -568,7 +571,7 @@ print(f"steps with z0 above 0: {[row['step'] for row in history if row['kl'] > 0
 # - d) the reference is another model than the one the policy started from
 
 # %%
-from kto_utils.checks.lesson_07 import mystery_log
+from kto_course.checks.lesson_07 import mystery_log
 
 print("step       loss         kl  reward up       down  saturated  grad_norm")
 for row in mystery_log(steps=(1, 2, 5, 10, 20, 60, 100, 200)):
@@ -1180,7 +1183,7 @@ folder.cleanup()
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# {{questions}}
+# {{questions what_to_monitor resume_exactly kl_zero_in_logs}}
 
 # %% [markdown]
 # ## Sources

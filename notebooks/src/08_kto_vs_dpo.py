@@ -14,7 +14,7 @@
 # **You need first** the implicit reward of lesson [06](06_kto_loss.ipynb) and the training run of lesson
 # [07](07_train.ipynb).
 #
-# **Time** about {{minutes}} minutes to read, {{seconds}} s to run.
+# **Time** {{times}}.
 
 # %% [markdown]
 # **Before you run anything.** Users gave 267 thumbs up and 933 thumbs down to replies of our model. DPO needs pairs.
@@ -28,17 +28,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from kto_utils import check, predict, reveal
+from kto_course import check, predict, reveal
+from kto_course.pictures.intervals import draw_intervals
+from kto_lab.experiments import EXPERIMENTS, Setting, feedback
+from kto_lab.findings import difference, finding, interval, means, spot_checks, versus
+from kto_lab.results import best_settings, load_results, rerun, select
 from kto_utils.collator import pad_rows
 from kto_utils.data import pair_up, tokenize_feedback
 from kto_utils.evaluate import collect_feedback, rates, sample
-from kto_utils.experiments import EXPERIMENTS, Setting, feedback
-from kto_utils.findings import difference, finding, interval, means, spot_checks, versus
 from kto_utils.logprobs import sequence_logps
 from kto_utils.losses import kto_loss
 from kto_utils.model import load_reference_model, reference_of
-from kto_utils.plotting import ACCENT, DOWN, NEUTRAL, UP, draw_intervals, label_line, save_figure, use_course_style
-from kto_utils.results import best_settings, load_results, rerun, select
+from kto_utils.plotting import ACCENT, DOWN, NEUTRAL, UP, label_line, save_figure, use_course_style
 from kto_utils.tokenizer import load_tokenizer
 from kto_utils.train import train_dpo
 from kto_utils.world import trained_questions
@@ -1012,7 +1013,7 @@ for rate in sorted({run["learning_rate"] for run in tried}):
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# {{questions}}
+# {{questions when_dpo write_dpo_loss dpo_length}}
 
 # %% [markdown]
 # ## Sources
@@ -1021,7 +1022,7 @@ for rate in sorted({run["learning_rate"] for run in tried}):
 # - Ethayarajh et al., "KTO: Model Alignment as Prospect Theoretic Optimization", arXiv 2402.01306 v1: Eq. 7, section
 #   4.1 (weights), Table 3 (TydiQA, AlpacaEval 2).
 # - TRL pull request 1402 (the rerun quoted in section 17).
-# - Everything else: computed above, or in `kto_utils/assets/experiment_results.json`.
+# - Everything else: computed above, or in `kto_lab/results/experiment_results.json`.
 #
 # **Where next?** Lesson [09](09_halos.ipynb) puts DPO and KTO into their family, and asks what the reference point is
 # good for and whom a model follows when its raters disagree.

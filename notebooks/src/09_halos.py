@@ -13,7 +13,7 @@
 # **You need first** a value function and a reference point ([01](01_prospect_theory.ipynb)), the KTO loss
 # ([06](06_kto_loss.ipynb)) and the DPO loss ([08](08_kto_vs_dpo.ipynb)).
 #
-# **Time** about {{minutes}} minutes to read, {{seconds}} s to run.
+# **Time** {{times}}.
 
 # %% [markdown]
 # **Before you run anything.** Ten people compare the same two replies. Six prefer *a*, four prefer *b*. The reference
@@ -31,16 +31,17 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from kto_utils import check, predict, reveal
+from kto_course import check, predict, reveal
+from kto_course.pictures.intervals import draw_intervals
+from kto_lab.experiments import EXPERIMENTS
+from kto_lab.findings import difference, finding, means, versus
+from kto_lab.results import best_settings, load_results, rerun, select
 from kto_utils.data import load_eight_rows
 from kto_utils.evaluate import completion_logps, reply_logps
-from kto_utils.experiments import EXPERIMENTS
-from kto_utils.findings import difference, finding, means, versus
 from kto_utils.losses import dpo_loss, kto_loss
 from kto_utils.model import load_reference_model
-from kto_utils.plotting import ACCENT, DOWN, NEUTRAL, UP, draw_intervals, label_line, save_figure, use_course_style
+from kto_utils.plotting import ACCENT, DOWN, NEUTRAL, UP, label_line, save_figure, use_course_style
 from kto_utils.prospect import value as human_value
-from kto_utils.results import best_settings, load_results, rerun, select
 from kto_utils.world import trained_questions
 
 use_course_style()
@@ -1250,7 +1251,7 @@ for beta in (0.1, 2.0):
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# {{questions}}
+# {{questions apo_zero dpo_value_shape define_halo}}
 
 # %% [markdown]
 # ## Sources

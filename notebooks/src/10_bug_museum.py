@@ -13,7 +13,7 @@
 # **You need first** the score of lesson [05](05_get_probs.ipynb), the loss of lesson [06](06_kto_loss.ipynb) and the
 # log of lesson [07](07_train.ipynb).
 #
-# **Time** about {{minutes}} minutes to read, and as long again if you guess before you open (do). {{seconds}} s to run.
+# **Time** {{times}}.
 # Each room stands alone: one a day is fine.
 
 # %% [markdown]
@@ -28,13 +28,15 @@ import matplotlib.pyplot as plt
 import torch
 from IPython.display import Markdown
 
-from kto_utils import check, losses, museum, predict, reveal
+from kto_course import check, predict, reveal
+from kto_lab import museum
+from kto_lab.mutants import MUTANTS, Edit, Mutant, applied
+from kto_utils import losses
 from kto_utils.collator import mismatched
 from kto_utils.data import load_eight_rows, tokenize_feedback
 from kto_utils.logprobs import get_probs
 from kto_utils.losses import reference_point
 from kto_utils.model import load_reference_model, reference_of, tiny_llama, to_float64
-from kto_utils.mutants import MUTANTS, Edit, Mutant, applied
 from kto_utils.plotting import save_figure, use_course_style
 from kto_utils.tokenizer import load_tokenizer
 from kto_utils.train import train_kto, train_sft
@@ -1013,7 +1015,7 @@ for title, signs in (("the log alone", alone), ("with a correct gradient", alone
 # - d) nothing in the loss; the learning rate is ten times too low
 
 # %%
-from kto_utils.checks.lesson_10 import unlabelled_run
+from kto_course.checks.lesson_10 import unlabelled_run
 
 run = unlabelled_run()
 healthy_log = museum.log(museum.healthy_twin(run)).split("\n\n")[0]
@@ -1083,7 +1085,7 @@ plt.show()
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# {{questions}}
+# {{questions stuck_at_half reward_of_five tests_without_training}}
 
 # %% [markdown]
 # ## Sources
@@ -1095,7 +1097,7 @@ plt.show()
 # - Trainer state of Weni/WeniGPT-Agents-Zephyr-1.0.9-KTO on the Hugging Face hub.
 # - Ethayarajh et al., arXiv 2402.01306, current version (ablation with a concave value function on Zephyr-beta-SFT, as
 #   reported).
-# - All curves, numbers and signs: `kto_utils/assets/museum_results.json`, computed by `python course.py museum`.
+# - All curves, numbers and signs: `kto_lab/results/museum_results.json`, computed by `python course.py museum`.
 #
 # **Where next?** Lesson [06](06_kto_loss.ipynb) derives what the tests check. `tests/conformance` holds a case file
 # with which you can test an implementation of your own, in any language.

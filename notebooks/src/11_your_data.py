@@ -13,7 +13,7 @@
 # **You need first** the thumbs of lesson [07](07_train.ipynb) and the two weights of lesson
 # [06](06_kto_loss.ipynb), section 9.
 #
-# **Time** about {{minutes}} minutes to read, {{seconds}} s to run.
+# **Time** {{times}}.
 
 # %% [markdown]
 # **Before you run anything.** Fifty people gave one to five stars to replies of an app. Somebody makes thumbs of them:
@@ -30,12 +30,14 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from kto_utils import check, inspect, predict, reveal
-from kto_utils.data import format_prompt, load_feedback
+from kto_course import check, predict, reveal
+from kto_lab import inspect
+from kto_lab.feedback import KINDS, FeedbackError
+from kto_lab.loading import load_feedback
+from kto_lab.messy import write_export
+from kto_utils.data import format_prompt
 from kto_utils.evaluate import rates
-from kto_utils.feedback import KINDS, FeedbackError
 from kto_utils.losses import balanced_weights
-from kto_utils.messy import write_export
 from kto_utils.model import load_reference_model, reference_of
 from kto_utils.plotting import DOWN, NEUTRAL, UP, label_line, save_figure, use_course_style
 from kto_utils.tokenizer import load_tokenizer
@@ -343,7 +345,7 @@ plt.show()
 #
 # **Length** you cannot prove like that. Short replies get what they deserve here, long ones more than twice as much.
 # But careful: even the grey line is no proof. Where few replies deserve a thumb up, any noisy rule gives too many. Set
-# `BONUS_PER_CHARACTER` in `kto_utils/messy.py` to 0, and long replies still get about twice their share; it is the
+# `BONUS_PER_CHARACTER` in `kto_lab/messy.py` to 0, and long replies still get about twice their share; it is the
 # short ones that then get more. In your data the grey line is missing as well. What you can do is read some long
 # replies with thumbs up, and compare after training how long the model's replies have become.
 #
@@ -505,7 +507,7 @@ print(len(clean_rows), clean_rows[0])
 # Strict, and no complaint. With `tokenizer` and `max_length` it has also looked for replies of which nothing would be
 # left after cutting at 64 tokens. A text has no more tokens than bytes, so only long prompts had to be tokenized.
 #
-# The same check in a terminal is `python -m kto_utils.inspect thumbs.jsonl`. It changes nothing, and it recommends the
+# The same check in a terminal is `python -m kto_lab.inspect thumbs.jsonl`. It changes nothing, and it recommends the
 # weights.
 
 # %%
@@ -735,7 +737,7 @@ folder.cleanup()
 print(export.exists(), ready.exists())
 
 # %% [markdown]
-# What did the export contain? Open `kto_utils/messy.py`: the moods, the bonus of each position, the bonus of a
+# What did the export contain? Open `kto_lab/messy.py`: the moods, the bonus of each position, the bonus of a
 # character. The first two showed in the plots; the third you could not have told from them alone.
 
 # %% [markdown]
@@ -750,7 +752,7 @@ print(export.exists(), ready.exists())
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# {{questions}}
+# {{questions star_ratings ninety_five_down several_votes}}
 
 # %% [markdown]
 # ## Sources
@@ -758,7 +760,7 @@ print(export.exists(), ready.exists())
 # - Ethayarajh et al., "KTO: Model Alignment as Prospect Theoretic Optimization", arXiv 2402.01306 v1: section 4.1 and
 #   Eq. 8 (the weights).
 # - RFC 4180 (CSV: quotes and line breaks inside a cell), RFC 8259 (JSON).
-# - Everything else: computed above, from `kto_utils/messy.py` and its seed.
+# - Everything else: computed above, from `kto_lab/messy.py` and its seed.
 #
 # **Where next?** Lesson [10](10_bug_museum.ipynb), if you have not seen it: what a training run leaves in its log when
 # the fault is in the code and not in the data.

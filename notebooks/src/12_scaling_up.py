@@ -11,7 +11,7 @@
 #
 # **You need first** the reference point of lesson [06](06_kto_loss.ipynb) and the loop of lesson [07](07_train.ipynb).
 #
-# **Time** about {{minutes}} minutes to read, {{seconds}} s to run.
+# **Time** {{times}}.
 
 # %% [markdown]
 # **Before you run anything.** Two processes train one model; each gets half of every batch. An ordinary loss is an
@@ -31,13 +31,14 @@ import matplotlib.pyplot as plt
 import torch
 from IPython.display import Code, Markdown
 
-from kto_utils import bench, check, predict, reveal, scaling
-from kto_utils.checks.lesson_12 import unknown_spread
+from kto_course import check, predict, reveal
+from kto_course.checks.lesson_12 import unknown_spread
+from kto_lab import bench, scaling
+from kto_lab.distributed import Processes
+from kto_lab.export import export_world
 from kto_utils.collator import KTOPaddingCollator, mismatched
 from kto_utils.data import tokenize_feedback
-from kto_utils.distributed import Processes
 from kto_utils.evaluate import collect_feedback
-from kto_utils.export import export_world
 from kto_utils.logprobs import sequence_logps
 from kto_utils.losses import balanced_weights
 from kto_utils.model import load_reference_model, reference_of
@@ -677,7 +678,7 @@ for n in (1, 2, 4, 8):
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# {{questions}}
+# {{questions accumulation_z0 cost_per_step silent_weights}}
 
 # %% [markdown]
 # ## Sources
@@ -685,6 +686,6 @@ for n in (1, 2, 4, 8):
 # - TRL 1.16.0, accelerate 1.15.0, peft 0.21.2: behaviour as run by `tests/test_scaling.py`.
 # - KTO: arXiv 2402.01306; batch and reference point as in lesson [06](06_kto_loss.ipynb).
 # - Counting operations as 6 per weight and token: Kaplan et al. 2020, arXiv 2001.08361, section 2.1.
-# - Results: `kto_utils/assets/scaling_results.json`, computed by `python course.py scaling`.
+# - Results: `kto_lab/results/scaling_results.json`, computed by `python course.py scaling`.
 #
 # **Where next?** The folder `scaling/`, with your own rows.

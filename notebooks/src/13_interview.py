@@ -12,7 +12,7 @@
 #
 # **You need first** the lessons, or the part of them that you want to be asked about. This one opens without them.
 #
-# **Time** about {{minutes}} minutes to read, {{seconds}} s to run, and then as long as you practise.
+# **Time** {{times}}; then as long as you practise.
 
 # %% [markdown]
 # **Before you run anything.** One evening you go through the same question ten times, and each time you could say the
@@ -26,7 +26,7 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from kto_utils import calibration, check, interview, predict, reveal
+from kto_course import calibration, check, interview, predict, reveal
 from kto_utils.plotting import DOWN, UP, save_figure, use_course_style
 
 use_course_style()
@@ -129,7 +129,7 @@ session.summary()
 # %% [markdown]
 # Now yours. In JupyterLab the next cell shows buttons, and remembers. `topics=("dpo", "tokens")` narrows it down.
 #
-# In a terminal, `python -m kto_utils.interview --minutes 20` does the same; without buttons here,
+# In a terminal, `python -m kto_course.interview --minutes 20` does the same; without buttons here,
 # `interview.start(minutes=20, widgets=False)`.
 
 # %%
@@ -595,7 +595,7 @@ calibration()
 # %% [markdown]
 # ## Sources
 #
-# - The questions, each with its own source: `kto_utils/assets/questions.yaml`.
+# - The questions, each with its own source: `kto_course/questions.yaml`.
 # - The drills are exercises of lessons [02](02_tiny_llama.ipynb), [03](03_tokenization.ipynb),
 #   [04](04_collator.ipynb), [05](05_get_probs.ipynb), [06](06_kto_loss.ipynb) and [08](08_kto_vs_dpo.ipynb).
 # - KTO: Ethayarajh et al., arXiv 2402.01306 v1; DPO: Rafailov et al. 2023.

@@ -1,6 +1,6 @@
 """Right and wrong answers to the exercises of lesson 02. The form is told in tests/test_checks.py."""
 
-SETUP = "from kto_utils.checks.lesson_02 import tiny_llama as constructor"
+SETUP = "from kto_course.checks.lesson_02 import tiny_llama as constructor"
 
 
 def rotated(result="torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)", before="", positions="torch.arange(T)",

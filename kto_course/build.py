@@ -1,0 +1,394 @@
+"""Builds the lessons: notebooks/src/NN_topic.py (what you edit) -> notebooks/NN_topic.ipynb (executed), and from that
+notebooks/student/NN_topic.ipynb (exercises open, nothing run). NNb_topic.py becomes notebooks/deeper/NNb_topic.ipynb.
+
+    python course.py build              builds what is out of date
+    python course.py build 03 05b       builds these lessons, in date or not
+    python course.py build --all        builds everything
+    python course.py build --check      builds nothing, names what is out of date, exit status 1 if any
+    python course.py build 03 --only    builds this lesson and its student copy, no page that others share
+
+In a source, {{times}} stands for the lesson's three times (read, exercises, run), and {{questions ID ID ID}} for these
+interview questions of the bank, each with its answer in a fold. The build adds two things to every lesson: a
+link between the complete and the open copy, and a first code cell that says what to do under another Python.
+Besides the notebooks it writes kto_course/timings.json, the course map and the findings in README.md, the gallery
+figures/README.md and everything that kto_course/handouts.py makes.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import jupytext
+import nbformat
+
+from kto_course import FIGURES, NOTEBOOKS, ROOT, handouts
+
+SOURCES = NOTEBOOKS / "src"
+STUDENT = NOTEBOOKS / "student"
+TIMINGS = Path(__file__).with_name("timings.json")
+
+WORDS_A_MINUTE, LINES_A_MINUTE = 200, 8  # a technical text and its code, read with attention
+FOLDED = re.compile(r"<details.*?</details>", re.S)
+MATHS = re.compile(r"\$\$.*?\$\$|\$[^$]*\$", re.S)
+GUARD = '''\
+try:
+    import kto_course  # the course's own packages, found wherever this notebook lies
+except ImportError:
+    raise ImportError("Another Python runs this lesson. Start it with `python course.py`, or choose the Python in "
+                      "the course's folder .venv as this notebook's kernel.") from None'''
+MAP_START, MAP_END = "<!-- course map: written by kto_course/build.py -->", "<!-- end of course map -->"
+FINDINGS_START, FINDINGS_END = "<!-- findings: written by kto_course/build.py -->", "<!-- end of findings -->"
+
+
+def source_paths() -> list[Path]:
+    return sorted(SOURCES.glob("[0-9][0-9]*_*.py"))
+
+
+def is_deeper(source: Path) -> bool:
+    return re.match(r"\d\db_", source.stem) is not None
+
+
+def relative_path(source: Path) -> Path:
+    """Where the lesson lies, below notebooks/ as below notebooks/student/."""
+    return Path("deeper" if is_deeper(source) else "") / f"{source.stem}.ipynb"
+
+
+def notebook_path(source: Path) -> Path:
+    return NOTEBOOKS / relative_path(source)
+
+
+def load_timings() -> dict[str, int]:
+    return json.loads(TIMINGS.read_text(encoding="utf-8")) if TIMINGS.exists() else {}
+
+
+@dataclass(frozen=True)
+class Times:
+    """What a lesson asks of a reader: minutes to read, minutes for its exercises, seconds to run."""
+
+    read: int
+    exercises: int
+    n_exercises: int
+    folded_words: int
+    run: int | None
+
+    def line(self) -> str:
+        """As the card prints it."""
+        named = f"{self.n_exercises} exercise{'s' * (self.n_exercises > 1)}"
+        tasks = f", {self.exercises} for {named}" * bool(self.exercises)
+        folded = f" ({self.folded_words} more words are folded away)" * bool(self.folded_words)
+        return f"about {self.read} minutes to read{tasks}, {'?' if self.run is None else self.run} s to run{folded}"
+
+
+def times_of(cells, seconds: int | None) -> Times:
+    """Counted from the text: open words and lines of code at a fixed pace, exercises as their headings state."""
+    prose = MATHS.sub(" formula ", "\n".join(c.source for c in cells if c.cell_type == "markdown"))
+    folded = sum(len(found.split()) for found in FOLDED.findall(prose))
+    words = len(FOLDED.sub(" ", prose).split())
+    lines = sum(sum(bool(line.strip()) for line in c.source.splitlines()) for c in cells if c.cell_type == "code")
+    stated = [int(n) for n in re.findall(r"^[★☆]{3} · (\d+) minutes", prose, flags=re.M)]
+    read = math.ceil(words / WORDS_A_MINUTE + lines / LINES_A_MINUTE)
+    return Times(read, sum(stated), len(stated), folded, seconds)
+
+
+def cell_metadata(marks: dict) -> dict:
+    """A cell's metadata in the notebook, from the marks in the source: tags, and nbgrader's for exercises.
+
+    `exercise="ID"` marks the cell with the solution, `check="ID" points=N` the one that gives the points.
+
+    Raises:
+        ValueError: a check without points, or points without a check.
+    """
+    metadata = {"tags": marks["tags"]} if "tags" in marks else {}
+    if "guard" in marks.get("tags", ()):
+        return metadata | {"jupyter": {"source_hidden": True}}
+    exercise, check, points = (marks.get(name) for name in ("exercise", "check", "points"))
+    if (check is None) != (points is None):
+        raise ValueError(f"a check cell needs check and points, found check={check!r} points={points!r}")
+    if exercise is not None:
+        grading = {"grade": False, "grade_id": exercise, "locked": False, "solution": True}
+    elif check is not None:
+        grading = {"grade": True, "grade_id": f"check_{check}", "locked": True, "points": points, "solution": False}
+    else:
+        return metadata
+    return metadata | {"nbgrader": grading | {"schema_version": 3, "task": False}}
+
+
+OPEN_LINK = re.compile(r"\[With open exercises\]\([^)]+\)")
+
+
+def open_link(path: Path) -> str:
+    """From a complete lesson to its open copy."""
+    return f"{'../' * (len(path.parts) - 1)}student/{path.as_posix()}"
+
+
+def solved_link(path: Path) -> str:
+    """From an open copy to the complete lesson."""
+    return f"{'../' * len(path.parts)}{path.as_posix()}"
+
+
+def with_added_parts(cells, source: Path) -> list:
+    """The cells with what the build adds: the guard, the link to the other copy, the lesson's questions."""
+    first_code = next(i for i, cell in enumerate(cells) if cell.cell_type == "code")
+    added = [*cells[:first_code], nbformat.v4.new_code_cell(GUARD, metadata={"tags": ["guard"]}), *cells[first_code:]]
+    if any(cell.metadata.get("exercise") for cell in cells):
+        added[1].source += f"\n\n[With open exercises]({open_link(relative_path(source))})"
+    for cell in added:
+        if cell.cell_type == "markdown":
+            cell.source = handouts.PLACEHOLDER.sub(lambda named: handouts.quiz_text(named[1].split()), cell.source)
+    return added
+
+
+def read_source(source: Path, seconds: int | None):
+    """The notebook that a source describes, without outputs. Cell ids depend on the text alone."""
+    notebook = jupytext.read(source, fmt="py:percent")
+    notebook.cells = with_added_parts(notebook.cells, source)
+    times = times_of(notebook.cells, seconds).line()
+    seen: dict[str, int] = {}
+    for cell in notebook.cells:
+        cell.metadata = nbformat.from_dict(cell_metadata(cell.metadata))
+        cell.source = cell.source.replace("{{times}}", times)
+        digest = hashlib.sha256(f"{cell.cell_type}{cell.source}".encode()).hexdigest()[:12]
+        seen[digest] = seen.get(digest, 0) + 1
+        cell["id"] = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"},
+        }
+    )
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return notebook
+
+
+def in_step(source: Path, timings: dict[str, int]) -> bool:
+    """Whether the committed notebook has the same cells (kind, text, tags, grading) as its source, all of them run."""
+    target = notebook_path(source)
+    if not target.exists():
+        return False
+    wanted = read_source(source, timings.get(source.stem))
+    stored = nbformat.read(target, as_version=4)
+
+    def essence(notebook):
+        return [(c.cell_type, c.source, *map(c.metadata.get, ("tags", "nbgrader"))) for c in notebook.cells]
+
+    return essence(wanted) == essence(stored)
+
+
+def add_alt_texts(notebook) -> None:
+    """Gives every published figure in the outputs its alt text, where JupyterLab and the HTML export read it."""
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        # What kto_course.pictures shows brings its own alt text; here are the figures that a cell draws itself.
+        names = re.findall(r"save_figure\(\s*\w+,\s*\"(\w+)\"", cell.source)
+        images = [output for output in cell.outputs if "image/png" in output.get("data", {})]
+        for name, output in zip(names, images, strict=False):
+            alt = (FIGURES / f"{name}.txt").read_text(encoding="utf-8").strip()
+            output.setdefault("metadata", {})["image/png"] = {"alt": alt}
+
+
+def clean(notebook) -> None:
+    """Drops what changes from run to run and means nothing: widget models, interpreter version, addresses."""
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata.language_info = nbformat.from_dict(
+        {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"}
+    )
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+
+
+def build(source: Path, timings: dict[str, int]) -> str | None:
+    """Executes one lesson and writes its notebook; returns a failure, or None."""
+    from kto_course.runner import execute
+
+    notebook = read_source(source, timings.get(source.stem))
+    os.environ["KTO_FIGURES"] = str(FIGURES)  # a learner's run never writes there, the build does
+    run = execute(notebook, notebook_path(source).parent, source.stem)
+    if run.failure:
+        return run.failure
+    seconds, known = max(1, round(run.seconds)), timings.get(source.stem)
+    # Times are noisy: a known one stays unless the new one is clearly different.
+    if known is None or abs(seconds - known) > max(3, 0.5 * known):
+        timings[source.stem] = seconds
+        for cell, fresh in zip(notebook.cells, read_source(source, seconds).cells, strict=True):
+            cell.source, cell["id"] = fresh.source, fresh["id"]
+    add_alt_texts(notebook)
+    clean(notebook)
+    nbformat.validate(notebook)
+    notebook_path(source).parent.mkdir(exist_ok=True)
+    nbformat.write(notebook, notebook_path(source))
+    everyone = load_timings() | {source.stem: timings[source.stem]}  # another build may have written meanwhile
+    TIMINGS.write_text(json.dumps(dict(sorted(everyone.items())), indent=2) + "\n", encoding="utf-8")
+    return None
+
+
+def has_exercises(notebook) -> bool:
+    return any(cell.metadata.get("nbgrader", {}).get("solution") for cell in notebook.cells)
+
+
+def as_open_copy(cell, path: Path, copied: set[Path]) -> None:
+    """Mends what a cell says of other files: a link to a lesson with an open copy stays and so leads to that copy.
+
+    Other links get one more step up. The link between the two copies of this lesson is turned round.
+    """
+
+    def mended(found: re.Match) -> str:
+        before, target = found.groups()
+        there = (NOTEBOOKS / path.parent / target).resolve()
+        if not there.is_file() or there.relative_to(ROOT) in copied or ":" in target:
+            return found[0]
+        return f"{before}../{target}"
+
+    if cell.cell_type == "markdown":
+        cell.source = re.sub(r"(\]\()([^)#\s]+)", mended, cell.source)
+        cell.source = re.sub(OPEN_LINK, lambda found: f"[Solved, with all outputs]({solved_link(path)})", cell.source)
+
+
+def student_copies() -> dict[Path, str]:
+    """Path and text of every student notebook: the built lesson without solutions and outputs.
+
+    nbgrader's preprocessors do the work. A hole in a function's body becomes the stub `...  # your code here`; one at
+    the top level, where JupyterLab would show the dots as a result, becomes the comment alone.
+    """
+    from nbgrader.preprocessors import ClearOutput, ClearSolutions
+
+    inside = ClearSolutions(code_stub={"python": "...  # your code here"})
+    outside = ClearSolutions(code_stub={"python": "# your code here"})
+    paths = [relative_path(source) for source in source_paths() if notebook_path(source).exists()]
+    notebooks = {path: nbformat.read(NOTEBOOKS / path, as_version=4) for path in paths}
+    notebooks = {path: notebook for path, notebook in notebooks.items() if has_exercises(notebook)}
+    copied = {(NOTEBOOKS / path).relative_to(ROOT) for path in notebooks}
+    for path, notebook in notebooks.items():
+        for i, cell in enumerate(notebook.cells):
+            clear = outside if re.search("^### BEGIN SOLUTION", cell.source, flags=re.M) else inside
+            clear.preprocess_cell(cell, {"language": "python"}, i)
+            as_open_copy(cell, path, copied)
+        notebooks[path], _ = ClearOutput().preprocess(notebook, {})
+        nbformat.validate(notebooks[path])
+    return {STUDENT / path: nbformat.writes(notebook) + "\n" for path, notebook in notebooks.items()}
+
+
+def stale_copies() -> list[str]:
+    """Names of the student notebooks that are not what the built lessons give."""
+    copies = student_copies()
+    stale = [p for p, text in copies.items() if not p.exists() or p.read_text("utf-8") != text]
+    orphans = set(STUDENT.rglob("*.ipynb")) - set(copies)
+    names = [f"student/{p.relative_to(STUDENT).as_posix()}" for p in (*stale, *sorted(orphans))]
+    return [name + " (has no lesson with exercises)" * (i >= len(stale)) for i, name in enumerate(names)]
+
+
+def write_student_copies() -> None:
+    for path, text in student_copies().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def course_map(timings: dict[str, int]) -> str:
+    """The table of lessons for the README: title, promise, the three times, and the way deeper."""
+    rows = ["| lesson | what you do there | read | exercises | run | deeper |", "|---|---|---|---|---|---|"]
+    deeper = {source.stem[:2]: source for source in source_paths() if is_deeper(source)}
+    for source in source_paths():
+        if is_deeper(source):
+            continue
+        cells = read_source(source, timings.get(source.stem)).cells
+        lines = [line.strip("# *") for line in cells[0].source.splitlines() if line.strip()]
+        if len(lines) != 2:
+            raise ValueError(f"{source.name}: the first cell has {len(lines)} lines; expected a title and one promise")
+        title, promise = lines
+        times, below = times_of(cells, timings.get(source.stem)), deeper.get(source.stem[:2])
+        more = f"[{below.stem[:3]}](notebooks/{relative_path(below).as_posix()})" if below else ""
+        rows.append(
+            f"| [{title}](notebooks/{relative_path(source).as_posix()}) | {promise} | {times.read} min | "
+            f"{times.exercises or '-'} min | {'?' if times.run is None else times.run} s | {more} |"
+        )
+    return "\n".join(rows)
+
+
+def between(page: str, start: str, end: str, text: str) -> str:
+    """The page with this text between two of its markers."""
+    head, rest = page.split(start)
+    return f"{head}{start}\n{text}\n{end}{rest.split(end)[1]}"
+
+
+def with_written_parts(readme: str, timings: dict[str, int]) -> str:
+    """The README with its course map and its findings as sources and results have them now."""
+    from kto_lab import findings, results
+
+    readme = between(readme, MAP_START, MAP_END, course_map(timings))
+    return between(readme, FINDINGS_START, FINDINGS_END, findings.page(results.load_results()))
+
+
+def gallery() -> str:
+    """figures/README.md: every published figure with its alt text."""
+    parts = ["# Figures\n\nEvery figure the lessons publish, with its alt text. Written by `kto_course/build.py`.\n"]
+    for text in sorted(FIGURES.glob("*.txt")):
+        alt = text.read_text(encoding="utf-8").strip()
+        others = [text.with_suffix(f".{kind}").name for kind in ("pdf", "svg")]
+        links = "".join(f"[{name}]({name})\n" for name in others if (text.parent / name).exists())
+        parts.append(f"## {text.stem}\n\n![{alt}]({text.stem}.png)\n\n{alt}\n" + (links and f"\n{links}"))
+    return "\n".join(parts)
+
+
+def write_pages(timings: dict[str, int]) -> None:
+    handouts.write()
+    readme = ROOT / "README.md"
+    readme.write_text(with_written_parts(readme.read_text(encoding="utf-8"), timings), encoding="utf-8")
+    (FIGURES / "README.md").write_text(gallery(), encoding="utf-8")
+
+
+def out_of_date(timings: dict[str, int]) -> list[str]:
+    """Names of all built files that do not match what they are built from."""
+    sources = source_paths()
+    stale = [notebook_path(source).name for source in sources if not in_step(source, timings)]
+    built = {*NOTEBOOKS.glob("*.ipynb"), *NOTEBOOKS.glob("deeper/*.ipynb")}
+    stale += sorted(f"{path.name} (has no source)" for path in built - set(map(notebook_path, sources)))
+    stale += stale_copies()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    if with_written_parts(readme, timings) != readme:
+        stale.append("README.md (course map or findings)")
+    page = FIGURES / "README.md"
+    if not page.exists() or page.read_text(encoding="utf-8") != gallery():
+        stale.append("figures/README.md")
+    return stale + handouts.out_of_date()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Build the lessons from notebooks/src.")
+    parser.add_argument("lessons", nargs="*", help="numbers or names, e.g. 03 05b 06_kto_loss")
+    parser.add_argument("--all", action="store_true", help="build every lesson")
+    parser.add_argument("--check", action="store_true", help="name what is out of date, build nothing")
+    parser.add_argument("--only", action="store_true", help="leave out the pages that all lessons share")
+    options = parser.parse_args()
+    timings = load_timings()
+    if options.check:
+        stale = out_of_date(timings)
+        print("\n".join(f"out of date: {name}" for name in stale) or "everything is in step")
+        return int(bool(stale))
+    sources = source_paths()
+    if options.lessons:
+        chosen = [s for s in sources if {s.stem, s.stem.split('_')[0]} & set(options.lessons)]
+        if not chosen:
+            parser.error(f"no lesson matches {options.lessons}; there are {[s.stem for s in sources]}")
+    else:
+        chosen = [s for s in sources if options.all or not in_step(s, timings)]
+    status = 0
+    for source in chosen:
+        failure = build(source, timings)
+        print(f"{source.stem}: {failure or 'built'}", flush=True)
+        status |= failure is not None
+    write_student_copies()
+    if not options.only:
+        write_pages(load_timings())
+    return int(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

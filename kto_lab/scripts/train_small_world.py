@@ -1,0 +1,44 @@
+"""Trains the small world with the course's own loop: the same script on one process and on several.
+
+    python kto_lab/scripts/train_small_world.py
+    python -m torch.distributed.run --standalone --nproc_per_node 2 kto_lab/scripts/train_small_world.py
+    accelerate launch --config_file kto_lab/scripts/two_processes_cpu.yaml kto_lab/scripts/train_small_world.py
+
+Nothing in here knows how many there are. Killed and started again, it continues from its checkpoint.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from kto_utils.evaluate import collect_feedback
+from kto_utils.losses import balanced_weights
+from kto_utils.model import load_reference_model, reference_of
+from kto_utils.tokenizer import load_tokenizer
+from kto_utils.train import train_kto
+from kto_utils.world import trained_questions
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the small world with the course's own loop.")
+    parser.add_argument("--steps", type=int, default=75)
+    parser.add_argument("--batch-size", type=int, default=15, help="rows of all processes together")
+    parser.add_argument("--checkpoint", help="file to write every ten steps and to continue from")
+    parser.add_argument("--history", help="JSON file for the log")
+    options = parser.parse_args()
+
+    policy, tokenizer = load_reference_model(), load_tokenizer()
+    rows = collect_feedback(policy, trained_questions(), 50, seed=0)
+    up = sum(row["label"] for row in rows)
+    desirable_weight, undesirable_weight = balanced_weights(up, len(rows) - up)
+    policy, history = train_kto(
+        policy, reference_of(policy), rows, tokenizer, steps=options.steps, batch_size=options.batch_size,
+        learning_rate=5e-4, desirable_weight=desirable_weight, undesirable_weight=undesirable_weight,
+        checkpoint=options.checkpoint, checkpoint_every=10, log_every=5,
+    )  # fmt: skip
+    if options.history:
+        Path(options.history).write_text(json.dumps(history), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
