@@ -156,7 +156,7 @@ def make_importable(venv: Path) -> None:
 
     The line is run at every start of that Python, in ASCII so that an accent in the path survives every locale.
     """
-    line = f"import sys; sys.path.append({ascii(str(ROOT))})\n"
+    line = f"import sys; sys.path.append({str(ROOT)!a})\n"
     for folder in [*venv.glob("lib/python*/site-packages"), *venv.glob("Lib/site-packages")]:
         file = folder / "kto_from_scratch.pth"
         if not file.is_file() or file.read_text(encoding="ascii", errors="replace") != line:

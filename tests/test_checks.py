@@ -48,8 +48,8 @@ each_exercise = pytest.mark.parametrize(
 
 
 def source_of(lesson):
-    (path,) = (ROOT / "notebooks" / "src").glob(f"{lesson:02d}_*.py")
-    return path.read_text(encoding="utf-8")
+    """The lesson and its deeper notebook, one after the other: exercises are numbered through both."""
+    return "\n".join(path.read_text(encoding="utf-8") for path in checks.sources(lesson))
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 
-from kto_course import build, formula_card, handouts
+from kto_course import build, checks, formula_card, handouts
 from kto_course.questions import load_questions
 from kto_utils import prospect
 from kto_utils.evaluate import least_kl
@@ -146,27 +146,11 @@ def folds(text):
     return parser.count["details"]
 
 
-@pytest.mark.parametrize("lesson", sorted({question.lesson for question in BANK}))
-def test_a_quiz_holds_all_of_its_lesson_easy_ones_first(lesson):
-    questions = handouts.of_lesson(lesson)
-    assert {q.id for q in questions} == {q.id for q in BANK if q.lesson == lesson}
-    assert [q.difficulty for q in questions] == sorted(q.difficulty for q in questions)
-    cells = handouts.quiz_cells(lesson)
-    more = len(questions) > handouts.SHOWN_AT_ONCE
-    assert len(cells) == 1 + min(len(questions), handouts.SHOWN_AT_ONCE) + more
-    # Each question is a fold with its long answer folded inside, and the rest share one more.
-    assert sum(map(folds, cells)) == 2 * len(questions) + more
-    quiz = words(html.unescape(re.sub(r"</?(details|summary|code|em|strong)>", " ", "\n".join(cells))))
-    for question in questions:
-        for text in texts_of(question):
-            assert contains(quiz, words(text)), (question.id, text)
-
-
 @each_question
 def test_choices_and_code_stand_before_the_fold_and_the_answer_inside(question):
     cell = handouts._question(question)
     before = cell.split("<details>")[0]
-    assert folds(cell) == 2
+    assert folds(cell) == 1
     if question.kind == "choice":
         assert before.count("\n- **") == len(question.choices)
         assert f"**{'ABCDE'[question.answer]}** is right" in cell.removeprefix(before)
@@ -178,52 +162,48 @@ def test_choices_and_code_stand_before_the_fold_and_the_answer_inside(question):
     assert not re.search(r"\$[^$]*[<>][^$]*\$", summary), "a formula with a bare < or > inside HTML"
 
 
-def lesson_with_a_placeholder(folder):
+def lesson_with_questions(folder, named):
     source = (build.SOURCES / "04_collator.py").read_text(encoding="utf-8")
     head, tail = source.split("# ## Questions an interviewer asks")
     changed = folder / "04_collator.py"
-    quiz = f"# ## Questions an interviewer asks\n#\n# {handouts.PLACEHOLDER}\n\n"
+    quiz = f"# ## Questions an interviewer asks\n#\n# {{{{questions {named}}}}}\n\n"
     changed.write_text(head + quiz + tail[tail.index("# %%") :], encoding="utf-8")
     return changed
 
 
-def test_the_build_puts_the_quiz_below_its_heading(tmp_path):
-    source = lesson_with_a_placeholder(tmp_path)
-    notebook = build.read_source(source, 10)
+def test_the_build_puts_the_named_questions_below_their_heading(tmp_path):
+    named = "reversed_batch one_sided_share decoupled_samples"
+    notebook = build.read_source(lesson_with_questions(tmp_path, named), 10)
     nbformat.validate(notebook)
-    place = [cell.source for cell in notebook.cells].index("## Questions an interviewer asks")
-    cells = handouts.quiz_cells("04")
-    assert [cell.source for cell in notebook.cells[place + 1 :][: len(cells)]] == cells
-    assert not any(handouts.PLACEHOLDER in cell.source for cell in notebook.cells)
-    ids = [cell["id"] for cell in notebook.cells]
-    assert len(set(ids)) == len(ids)
-    assert ids == [cell["id"] for cell in build.read_source(source, 10).cells]
+    (cell,) = [cell for cell in notebook.cells if cell.source.startswith("## Questions an interviewer asks")]
+    assert folds(cell.source) == 3
+    asked = words(html.unescape(re.sub(r"</?(details|summary|code|em|strong)>", " ", cell.source)))
+    for id in named.split():
+        for text in (BY_ID[id].question, BY_ID[id].short):
+            assert contains(asked, words(text)), (id, text)
 
 
 def test_a_changed_question_puts_the_lesson_out_of_step(tmp_path, monkeypatch):
-    source = lesson_with_a_placeholder(tmp_path)
+    source = lesson_with_questions(tmp_path, "reversed_batch")
     target = tmp_path / "04_collator.ipynb"
     nbformat.write(build.read_source(source, 10), target)
     monkeypatch.setattr(build, "notebook_path", lambda source: target)
-    monkeypatch.setattr(build, "student_path", lambda source: target, raising=False)
-    monkeypatch.setattr(build, "student_version", lambda notebook: notebook, raising=False)
     assert build.in_step(source, {source.stem: 10})
     changed = tuple(dataclasses.replace(q, short="Another answer.") if q.lesson == "04" else q for q in BANK)
     monkeypatch.setattr(handouts, "bank", lambda: changed)
     assert not build.in_step(source, {source.stem: 10})
 
 
-def test_the_quiz_adds_no_reading_minutes(tmp_path):
-    cells = build.read_source(lesson_with_a_placeholder(tmp_path), 10).cells
-    asked = [cell for cell in cells if "question" in cell.metadata.get("tags", [])]
-    assert len(asked) == len(handouts.quiz_cells("04"))
-    assert build.reading_minutes(cells) == build.reading_minutes([cell for cell in cells if cell not in asked])
+def test_folded_answers_add_no_reading_minutes(tmp_path):
+    one, three = (build.times_of(build.read_source(lesson_with_questions(tmp_path, named), 10).cells, 10)
+                  for named in ("reversed_batch", "reversed_batch one_sided_share decoupled_samples"))  # fmt: skip
+    assert three.folded_words > one.folded_words + 100
+    assert three.read <= one.read + 1  # their short headings stay open
 
 
-def test_a_lesson_without_questions_is_told_so(monkeypatch):
-    monkeypatch.setattr(handouts, "bank", tuple)
-    with pytest.raises(ValueError, match=r"lesson 04 asks for \{\{questions\}\}, and the question bank has none"):
-        handouts.quiz_cells("04")
+def test_a_question_that_the_bank_does_not_know_is_named():
+    with pytest.raises(ValueError, match="the question bank has no who_is_he"):
+        handouts.quiz_text(["kto_data", "who_is_he"])
 
 
 # ------------------------------------------------------------------------------------------------- jupyterquiz
@@ -486,8 +466,8 @@ def test_a_formula_with_another_operator_is_noticed(line):
 
 @each_formula
 def test_the_card_names_a_section_that_exists(line):
-    (source,) = build.SOURCES.glob(f"{line.lesson}_*.py")
-    assert f"# ## {line.section}\n" in source.read_text(encoding="utf-8")
+    text = "\n".join(path.read_text(encoding="utf-8") for path in checks.sources(int(line.lesson)))
+    assert f"# ## {line.section}\n" in text
 
 
 def test_a_share_on_the_card_is_computed():
