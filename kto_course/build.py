@@ -11,7 +11,7 @@ In a source, {{times}} stands for the lesson's three times (read, exercises, run
 interview questions of the bank, each with its answer in a fold. The build adds two things to every lesson: a
 link between the complete and the open copy, and a first code cell that says what to do under another Python.
 Besides the notebooks it writes kto_course/timings.json, the course map in README.md, the gallery
-figures/README.md and everything that kto_course/handouts.py makes.
+figures/README.md and everything in kto_course/handouts.
 """
 
 import argparse
@@ -27,7 +27,8 @@ from pathlib import Path
 import jupytext
 import nbformat
 
-from kto_course import FIGURES, NOTEBOOKS, ROOT, handouts
+from kto_course import FIGURES, NOTEBOOKS, ROOT
+from kto_course.handouts import products, quiz
 
 SOURCES = NOTEBOOKS / "src"
 STUDENT = NOTEBOOKS / "student"
@@ -139,7 +140,7 @@ def with_added_parts(cells, source: Path) -> list:
         added[1].source += f"\n\n[With open exercises]({open_link(relative_path(source))})"
     for cell in added:
         if cell.cell_type == "markdown":
-            cell.source = handouts.PLACEHOLDER.sub(lambda named: handouts.quiz_text(named[1].split()), cell.source)
+            cell.source = quiz.PLACEHOLDER.sub(lambda named: quiz.quiz_text(named[1].split()), cell.source)
     return added
 
 
@@ -334,7 +335,7 @@ def gallery() -> str:
 
 
 def write_pages(timings: dict[str, int]) -> None:
-    handouts.write()
+    products.write()
     readme = ROOT / "README.md"
     readme.write_text(with_map(readme.read_text(encoding="utf-8"), timings), encoding="utf-8")
     (FIGURES / "README.md").write_text(gallery(), encoding="utf-8")
@@ -353,7 +354,7 @@ def out_of_date(timings: dict[str, int]) -> list[str]:
     page = FIGURES / "README.md"
     if not page.exists() or page.read_text(encoding="utf-8") != gallery():
         stale.append("figures/README.md")
-    return stale + handouts.out_of_date()
+    return stale + products.out_of_date()
 
 
 def main() -> int:
