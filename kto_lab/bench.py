@@ -143,14 +143,15 @@ def order_of(n_rows: int, batch_size: int) -> list[int]:
 
 def run_ours(workload: Workload, rows: list[dict], steps: int, dtype: str, device: str) -> list[float]:
     """`train.train_kto` with the reference scored beforehand; its losses."""
+    from kto_lab.scored_reference import scored_beforehand
     from kto_utils.model import reference_of
-    from kto_utils.train import train_kto
+    from kto_utils.train import Parts, train_kto
 
     policy = model_of(workload, dtype, device)
     _, history = train_kto(
         policy, reference_of(policy), rows, tokenizer_of(workload), steps=steps, batch_size=workload.batch_size,
         learning_rate=LEARNING_RATE, beta=BETA, max_grad_norm=MAX_GRAD_NORM, seed=0,
-        precompute_reference=True,
+        parts=Parts(reference_logps=scored_beforehand),
     )  # fmt: skip
     return [row["loss"] for row in history]
 
@@ -292,7 +293,7 @@ def _contend(connection, contender: str, workload: Workload, steps: int, dtype: 
 
         register_optimizer_step_post_hook(end_of_turn)
         beforehand: list[float] = []
-        _time_calls("kto_utils.train", "ReferenceLogps._score_all", beforehand)
+        _time_calls("kto_lab.scored_reference", "ReferenceLogps._score_all", beforehand)
         _time_calls("trl", "KTOTrainer._precompute_ref_logps", beforehand)
         rows = rows_of(workload, steps * workload.batch_size)
         losses = RUNS[contender](workload, rows, steps, dtype, device)
@@ -655,7 +656,6 @@ def profile(workload: Workload, dtype: str, device: str, repeats: int = 9) -> di
     from kto_utils.data import tokenize_feedback
     from kto_utils.logprobs import sequence_logps
     from kto_utils.losses import kto_loss
-    from kto_utils.train import clip_gradients
 
     policy, tokenizer = model_of(workload, dtype, device), tokenizer_of(workload)
     examples = [tokenize_feedback(row, tokenizer) for row in rows_of(workload, workload.batch_size)]
@@ -705,7 +705,7 @@ def profile(workload: Workload, dtype: str, device: str, repeats: int = 9) -> di
         logps = timed("rows, forward", lambda: sequence_logps(policy, batch))
         loss = timed("loss", functools.partial(mean_loss, logps))
         timed("rows, backward", loss.backward)
-        timed("clipping", lambda: clip_gradients(list(policy.parameters()), MAX_GRAD_NORM))
+        timed("clipping", lambda: torch.nn.utils.clip_grad_norm_(list(policy.parameters()), MAX_GRAD_NORM))
         timed("AdamW, fused", optimizer.step)
     return {name: statistics.median(values[2:]) for name, values in seconds.items()}
 

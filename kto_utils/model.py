@@ -31,8 +31,7 @@ def tiny_llama(
         vocab_size: number of tokens V, at least 3 (padding, begin and end take ids 0, 1 and 2).
         hidden_size, intermediate_size, num_layers, num_heads: the shape; heads must divide hidden_size.
         max_length: longest sequence, in tokens.
-        seed: of the weights. They are drawn in float64 and then rounded to dtype, so every machine gets
-            the same ones.
+        seed: of the weights. They are drawn in float64 and then rounded to dtype, so every machine gets the same ones.
         dtype: of the parameters.
 
     Returns:
@@ -147,9 +146,7 @@ def load_model(folder: Path | str) -> LlamaForCausalLM:
     folder = Path(folder)
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"{folder} holds no {name}; a model folder needs config.json and model.safetensors"
-            )
+            raise FileNotFoundError(f"{folder} holds no {name}; a model folder needs config.json and model.safetensors")
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = LlamaConfig(**settings, attn_implementation="sdpa")
     model = to_float64(_build(config))  # before loading: a float64 file would be rounded by a float32 model
