@@ -85,14 +85,14 @@ CARD: dict[str, list[Formula]] = {
         Formula(
             "Of a completion", "summed, end token included",
             r"$\log\pi(y|x) = \sum_{t\,\in\,y}\left(\ell_{t-1}[y_t] - \log\sum_v\,e^{\ell_{t-1}[v]}\right)$",
-            "05", "6. Sum, not mean",
+            "05", "5. Sum, not mean: a reply is one event",
             "sum(logits[t - 1, ids[t]] - log(sum(exp(logits[t - 1]))) for t in completion)",
             "get_probs(logits[None], ids[None], label_mask[None]).sum()",
         ),
         Formula(
             "Log-ratio, implicit reward", "0 for every reply at step 0",
             rf"$r = \log\pi(y|x) - \log{REF}(y|x), \quad \mathrm{{reward}} = \beta\,r$",
-            "05", "8. The log-ratio: which tokens moved?",
+            "05", "7. The log-ratio starts at exactly 0",
             "logp - logp_ref",
         ),
     ],
