@@ -10,7 +10,7 @@ notebooks/student/NN_topic.ipynb (exercises open, nothing run). NNb_topic.py bec
 In a source, {{times}} stands for the lesson's three times (read, exercises, run), and {{questions ID ID ID}} for these
 interview questions of the bank, each with its answer in a fold. The build adds two things to every lesson: a
 link between the complete and the open copy, and a first code cell that says what to do under another Python.
-Besides the notebooks it writes kto_course/timings.json, the course map and the findings in README.md, the gallery
+Besides the notebooks it writes kto_course/timings.json, the course map in README.md, the gallery
 figures/README.md and everything that kto_course/handouts.py makes.
 """
 
@@ -43,7 +43,6 @@ except ImportError:
     raise ImportError("Another Python runs this lesson. Start it with `python course.py`, or choose the Python in "
                       "the course's folder .venv as this notebook's kernel.") from None'''
 MAP_START, MAP_END = "<!-- course map: written by kto_course/build.py -->", "<!-- end of course map -->"
-FINDINGS_START, FINDINGS_END = "<!-- findings: written by kto_course/build.py -->", "<!-- end of findings -->"
 
 
 def source_paths() -> list[Path]:
@@ -318,12 +317,9 @@ def between(page: str, start: str, end: str, text: str) -> str:
     return f"{head}{start}\n{text}\n{end}{rest.split(end)[1]}"
 
 
-def with_written_parts(readme: str, timings: dict[str, int]) -> str:
-    """The README with its course map and its findings as sources and results have them now."""
-    from kto_lab import findings, results
-
-    readme = between(readme, MAP_START, MAP_END, course_map(timings))
-    return between(readme, FINDINGS_START, FINDINGS_END, findings.page(results.load_results()))
+def with_map(readme: str, timings: dict[str, int]) -> str:
+    """The README with its course map as the sources have it now."""
+    return between(readme, MAP_START, MAP_END, course_map(timings))
 
 
 def gallery() -> str:
@@ -340,7 +336,7 @@ def gallery() -> str:
 def write_pages(timings: dict[str, int]) -> None:
     handouts.write()
     readme = ROOT / "README.md"
-    readme.write_text(with_written_parts(readme.read_text(encoding="utf-8"), timings), encoding="utf-8")
+    readme.write_text(with_map(readme.read_text(encoding="utf-8"), timings), encoding="utf-8")
     (FIGURES / "README.md").write_text(gallery(), encoding="utf-8")
 
 
@@ -352,8 +348,8 @@ def out_of_date(timings: dict[str, int]) -> list[str]:
     stale += sorted(f"{path.name} (has no source)" for path in built - set(map(notebook_path, sources)))
     stale += stale_copies()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    if with_written_parts(readme, timings) != readme:
-        stale.append("README.md (course map or findings)")
+    if with_map(readme, timings) != readme:
+        stale.append("README.md (course map)")
     page = FIGURES / "README.md"
     if not page.exists() or page.read_text(encoding="utf-8") != gallery():
         stale.append("figures/README.md")
