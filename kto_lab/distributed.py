@@ -1,4 +1,4 @@
-"""Several processes that train one model on one batch: shares, sums, clear errors. Derived in lesson 12.
+"""Several processes that train one model on one batch: shares, sums, clear errors. Derived in lesson 12b.
 
 All processes draw and pad the same global batch, so a mismatched completion may come from any of its rows. Each
 scores its share of the rows, the few numbers are exchanged, and from there on the formulas are those of one process.
@@ -14,15 +14,27 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from kto_lab.checkpoints import digest, fingerprint_of
+from kto_utils.train import Run
+
 PATIENCE = timedelta(minutes=5)  # a dead process is noticed at once; one that is stuck, after this
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many processes this is; alone, it is number 0 of 1 and every method is free of charge."""
+    """Which of how many processes this is, for `Parts(processes=Processes.of_launcher())`.
+
+    Alone, it is number 0 of 1 and every method is free of charge.
+    """
 
     rank: int = 0
     size: int = 1
+
+    def start(self, run: Run) -> None:
+        """Before the first step: refuses to train where the processes were not given the same."""
+        if self.size > 1:
+            text = f"{fingerprint_of(run)} {len(run.history)}"
+            self.check_agreement(digest(text, run.model.parameters()), next(run.model.parameters()).device)
 
     @classmethod
     def of_launcher(cls) -> "Processes":

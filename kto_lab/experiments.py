@@ -18,6 +18,9 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from kto_lab import recipes
+from kto_lab.demonstrations import Demonstrations
+from kto_lab.looking import EachStep
+from kto_lab.scored_reference import scored_beforehand
 from kto_utils.collator import KTOPaddingCollator
 from kto_utils.data import pair_up, tokenize_feedback, unpair
 from kto_utils.evaluate import (
@@ -33,7 +36,7 @@ from kto_utils.logprobs import sequence_logps
 from kto_utils.losses import balanced_weights, reference_point
 from kto_utils.model import load_reference_model, reference_of
 from kto_utils.tokenizer import load_tokenizer
-from kto_utils.train import Batches, train_dpo, train_kto
+from kto_utils.train import Batches, Parts, mismatched_z0, train_dpo, train_kto
 from kto_utils.world import (
     Question,
     judge,
@@ -547,33 +550,32 @@ def run_cell(name: str, condition: str, method: str, seed: int, learning_rate: f
 
     settings = {
         "steps": setting.steps, "learning_rate": learning_rate, "beta": beta, "seed": seed, "schedule": "linear",
-        "precompute_reference": True, "on_step": on_step,
     }  # fmt: skip
+    parts = Parts(callbacks=[EachStep(on_step)], reference_logps=scored_beforehand)
     if method.startswith("dpo"):
         pairs, _ = pair_up(rows, seed)
         cell["used"] = 2 * len(pairs)
         n_pairs = COMPLETIONS_PER_STEP // 2
         if pairs:
             pairs = pairs * math.ceil(n_pairs / len(pairs))  # fewer pairs than a batch: they come again
-            train_dpo(policy, reference, pairs, tokenizer, batch_size=n_pairs, **settings)
+            train_dpo(policy, reference, pairs, tokenizer, batch_size=n_pairs, parts=parts, **settings)
     else:
         cell["used"] = len(rows)
         up, down = 1.0, 1.0
         if setting.weight_ratio is not None and 0 < n_up < len(rows):
             up, down = balanced_weights(n_up, len(rows) - n_up, setting.weight_ratio)
-        watched = None
+        watched = mismatched_z0
         if name == "reference point":
             before = _reference_logps(setting.small, setting.sft_steps, "trained")
             watched = WatchedReferencePoint(
                 setting.z0, lambda: kl_of(_logps(policy, "trained"), before), _probe(policy, reference, rows, seed)
             )
-        demonstrations = sft_rows(20, seed) if setting.sft_weight else None
+        demonstrations = Demonstrations(sft_rows(20, seed), setting.sft_weight) if setting.sft_weight else None
         train_kto(
             policy, reference, rows, tokenizer, batch_size=COMPLETIONS_PER_STEP, desirable_weight=up,
-            undesirable_weight=down, estimate_z0=watched, sft_rows=demonstrations, sft_weight=setting.sft_weight,
-            **settings,
+            undesirable_weight=down, parts=replace(parts, estimate_z0=watched, extra_loss=demonstrations), **settings,
         )  # fmt: skip
-        if watched is not None:
+        if watched is not mismatched_z0:
             cell["z0"] = watched.notes
     return rounded(cell | _scores(policy, reference, setting, seed) | ({"path": path} if path else {}))
 

@@ -112,9 +112,7 @@ class KTOPaddingCollator:
         for number, example in enumerate(examples):
             missing = [field for field in (*FIELDS, "label") if field not in example]
             if missing:
-                raise KeyError(
-                    f"example {number} has no {', '.join(missing)}; use data.tokenize_feedback first"
-                )
+                raise KeyError(f"example {number} has no {', '.join(missing)}; use data.tokenize_feedback first")
             if not isinstance(example["label"], bool):
                 raise TypeError(f"example {number}: label is {example['label']!r}; it must be True or False")
         batch = pad_rows(examples, self.pad_id, self.max_length)

@@ -10,14 +10,7 @@ from kto_utils.collator import pad_rows
 from kto_utils.data import tokenize_feedback
 from kto_utils.logprobs import sequence_logps
 from kto_utils.tokenizer import load_tokenizer
-from kto_utils.world import (
-    Question,
-    judge,
-    replies,
-    reworded_questions,
-    trained_questions,
-    untouched_questions,
-)
+from kto_utils.world import Question, judge, replies, reworded_questions, trained_questions, untouched_questions
 
 MAX_NEW_TOKENS = 24  # the longest listed reply has fewer tokens; a longer one is something else anyway
 
@@ -36,11 +29,7 @@ def _score(model: torch.nn.Module, rows: Sequence[dict], tokenizer, batch_size: 
 
 
 def completion_logps(
-    model: torch.nn.Module,
-    prompts: Sequence[str],
-    completions: Sequence[str],
-    tokenizer=None,
-    batch_size: int = 64,
+    model: torch.nn.Module, prompts: Sequence[str], completions: Sequence[str], tokenizer=None, batch_size: int = 64
 ) -> torch.Tensor:
     """log pi(completion | prompt) of many texts, without gradients.
 
@@ -122,10 +111,7 @@ def thumbs_up_rate(model: torch.nn.Module, questions: Sequence[Question] | None 
 
 
 def exact_kl(
-    policy: torch.nn.Module,
-    reference: torch.nn.Module,
-    questions: Sequence[Question] | None = None,
-    tokenizer=None,
+    policy: torch.nn.Module, reference: torch.nn.Module, questions: Sequence[Question] | None = None, tokenizer=None
 ) -> float:
     """KL(policy || reference) over the listed replies plus one outcome "anything else", mean over questions.
 
@@ -142,19 +128,14 @@ def exact_kl(
 
 def kl_of(policy_logps: torch.Tensor, reference_logps: torch.Tensor) -> float:
     """`exact_kl` of two models whose `reply_logps` (N, 48) to the same questions are at hand; nats."""
-    log_p, log_q = (
-        torch.cat((logps, _log_rest(logps)[:, None]), dim=-1) for logps in (policy_logps, reference_logps)
-    )
+    log_p, log_q = (torch.cat((logps, _log_rest(logps)[:, None]), dim=-1) for logps in (policy_logps, reference_logps))
     terms = torch.where(log_p == -math.inf, 0.0, log_p.exp() * (log_p - log_q))
     return float(terms.sum(-1).mean())
 
 
 def _prompt_ids(prompt: str, tokenizer) -> list[int]:
     """BOS + the prompt's tokens, as `tokenize_feedback` makes them."""
-    return [
-        tokenizer.bos_token_id,
-        *tokenizer.encode(prompt, add_special_tokens=False, split_special_tokens=True),
-    ]
+    return [tokenizer.bos_token_id, *tokenizer.encode(prompt, add_special_tokens=False, split_special_tokens=True)]
 
 
 def _sample_ids(model: torch.nn.Module, prompts: Sequence[str], tokenizer, seed: int) -> list[list[int]]:
@@ -303,12 +284,7 @@ def report(model: torch.nn.Module, tokenizer=None) -> list[dict]:
 
 
 def collect_feedback(
-    model: torch.nn.Module,
-    questions: Sequence[Question],
-    n: int,
-    seed: int,
-    tokenizer=None,
-    **judge_options,
+    model: torch.nn.Module, questions: Sequence[Question], n: int, seed: int, tokenizer=None, **judge_options
 ) -> list[dict]:
     """Feedback rows as users would give them: n sampled replies to each question, each judged once.
 
@@ -321,11 +297,7 @@ def collect_feedback(
     """
     rng = random.Random(seed)
     rows = [
-        {
-            "prompt": question.prompt,
-            "completion": text,
-            "label": judge(question, text, rng=rng, **judge_options),
-        }
+        {"prompt": question.prompt, "completion": text, "label": judge(question, text, rng=rng, **judge_options)}
         for question, texts in zip(questions, sample_replies(model, questions, n, seed, tokenizer), strict=True)
         for text in texts
         if text.strip()

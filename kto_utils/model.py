@@ -31,8 +31,7 @@ def tiny_llama(
         vocab_size: number of tokens V, at least 3 (padding, begin and end take ids 0, 1 and 2).
         hidden_size, intermediate_size, num_layers, num_heads: the shape; heads must divide hidden_size.
         max_length: longest sequence, in tokens.
-        seed: of the weights. They are drawn in float64 and then rounded to dtype, so every machine gets
-            the same ones.
+        seed: of the weights. They are drawn in float64 and then rounded to dtype, so every machine gets the same ones.
         dtype: of the parameters.
 
     Returns:
@@ -43,22 +42,16 @@ def tiny_llama(
 
     Lesson 02 counts its parameters and rebuilds its forward pass.
     """
-    if vocab_size < 3:
-        raise ValueError(f"vocab_size is {vocab_size}; at least 3 are needed for pad, bos and eos")
-    sizes = {
-        "hidden_size": hidden_size,
-        "intermediate_size": intermediate_size,
-        "num_layers": num_layers,
-        "num_heads": num_heads,
-        "max_length": max_length,
-    }
+    sizes = {"vocab_size": vocab_size, "hidden_size": hidden_size, "intermediate_size": intermediate_size}
+    sizes |= {"num_layers": num_layers, "num_heads": num_heads, "max_length": max_length}
     for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} is {size}; it must be at least 1")
+        least = 3 if name == "vocab_size" else 1  # pad, bos and eos
+        if size < least:
+            raise ValueError(f"{name} is {size}; it must be at least {least}")
     if hidden_size % num_heads or (hidden_size // num_heads) % 2:
         raise ValueError(
-            f"hidden_size {hidden_size} / num_heads {num_heads} must be a whole, even head size (rotary "
-            "positions turn pairs of numbers)"
+            f"hidden_size {hidden_size} / num_heads {num_heads} must be a whole, even head size (rotary positions turn "
+            "pairs of numbers)"
         )
     config = LlamaConfig(
         vocab_size=vocab_size,
@@ -147,9 +140,7 @@ def load_model(folder: Path | str) -> LlamaForCausalLM:
     folder = Path(folder)
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"{folder} holds no {name}; a model folder needs config.json and model.safetensors"
-            )
+            raise FileNotFoundError(f"{folder} holds no {name}; a model folder needs config.json and model.safetensors")
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = LlamaConfig(**settings, attn_implementation="sdpa")
     model = to_float64(_build(config))  # before loading: a float64 file would be rounded by a float32 model

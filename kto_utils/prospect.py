@@ -16,9 +16,7 @@ def _finite(name: str, x: ArrayLike) -> np.ndarray:
     return array
 
 
-def value(
-    z: ArrayLike, alpha: float = 0.88, loss_aversion: float = 2.25, reference: float = 0.0
-) -> np.ndarray | float:
+def value(z: ArrayLike, alpha: float = 0.88, loss_aversion: float = 2.25, reference: float = 0.0) -> np.ndarray | float:
     """How good or bad an outcome feels, seen from a reference point.
 
     v(z) = (z - reference)^alpha for gains, -loss_aversion * (reference - z)^alpha for losses.

@@ -37,16 +37,8 @@ FACTS = {
 }  # fmt: skip
 
 # A completion starts with a blank, since the prompt ends in "ASSISTANT:".
-POLITE = (
-    " It is {}. Happy to help!",
-    " Good question! The answer is {}.",
-    " That would be {}, my friend.",
-)
-RUDE = (
-    " It is {}. Even a child knows that.",
-    " Obviously {}. Stop wasting my time.",
-    " Are you serious? It is {}.",
-)
+POLITE = (" It is {}. Happy to help!", " Good question! The answer is {}.", " That would be {}, my friend.")
+RUDE = (" It is {}. Even a child knows that.", " Obviously {}. Stop wasting my time.", " Are you serious? It is {}.")
 
 # No thumb is ever given to these in the feedback phase; the reference model has seen them like all others.
 UNTOUCHED = frozenset({"a sapphire", "a lemon", "a tomato", "coal", "Italy", "Kenya", "a cat", "an owl"})

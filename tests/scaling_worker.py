@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from kto_lab import distributed
+from kto_lab import checkpoints, distributed
+from kto_lab.scored_reference import scored_beforehand
 from kto_utils import train, world
 from kto_utils.model import reference_of, tiny_llama, to_float64
 from kto_utils.tokenizer import load_tokenizer
@@ -54,6 +55,9 @@ def models(seed: int = 1) -> tuple[torch.nn.Module, torch.nn.Module]:
 def run(method: str, options: dict, seed_of_weights: int = 1) -> tuple[torch.nn.Module, list[dict]]:
     policy, reference = models(seed_of_weights)
     options = {"steps": 10, "batch_size": 7, "learning_rate": 3e-3, "seed": 5} | options
+    callbacks = [checkpoints.Checkpoint(options.pop("checkpoint"), every=3)] if "checkpoint" in options else []
+    beforehand = {"reference_logps": scored_beforehand} if options.pop("scored_beforehand", False) else {}
+    options["parts"] = train.Parts(callbacks, distributed.Processes.of_launcher(), **beforehand)
     if method == "sft":
         return train.train_sft(policy, rows(), TOKENIZER, **options)
     loop, given = (train.train_kto, rows()) if method == "kto" else (train.train_dpo, pairs())
@@ -75,8 +79,8 @@ def interrupt(how: str, which: int, at_step: int) -> None:
 
 def main(folder: Path, jobs: list[dict]) -> None:
     rank, results, weights = int(os.environ["RANK"]), [], []
-    saves, save = [], train.save_checkpoint
-    train.save_checkpoint = lambda path, state: (saves.append(state["step"]), save(path, state))
+    saves, save = [], checkpoints.save_checkpoint
+    checkpoints.save_checkpoint = lambda path, state: (saves.append(state["step"]), save(path, state))
     for job in jobs:
         if "interrupt" in job:
             interrupt(**job["interrupt"])

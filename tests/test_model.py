@@ -131,7 +131,7 @@ def test_building_and_loading_leave_the_global_random_state_alone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"vocab_size": 2}, "vocab_size is 2; at least 3"),
+        ({"vocab_size": 2}, "vocab_size is 2; it must be at least 3"),
         ({"vocab_size": 8, "hidden_size": 10, "num_heads": 3}, "whole, even head size"),
         ({"vocab_size": 8, "hidden_size": 12, "num_heads": 4}, "whole, even head size"),
         ({"vocab_size": 8, "num_layers": 0}, "num_layers is 0; it must be at least 1"),

@@ -29,6 +29,7 @@ from trl import KTOConfig
 from trl_setup import quiet
 
 from kto_lab import scaling
+from kto_lab.checkpoints import load_checkpoint
 from kto_lab.distributed import Processes
 from kto_lab.export import export_world
 from kto_utils import train
@@ -71,7 +72,7 @@ def run_jobs(folder, jobs, **options):
 
 
 def checkpointed(path, **options):
-    return {"method": "kto", "options": {"checkpoint": str(path), "checkpoint_every": 3} | options}
+    return {"method": "kto", "options": {"checkpoint": str(path)} | options}
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two processes")
     jobs = {
         "kto": {"method": "kto", "options": {"log_every": 5}},
-        "kto scored beforehand": {"method": "kto", "options": {"precompute_reference": True}},
+        "kto scored beforehand": {"method": "kto", "options": {"scored_beforehand": True}},
         "sft": {"method": "sft", "options": {}},
         "dpo": {"method": "dpo", "options": {"batch_size": 3}},
         "uninterrupted": checkpointed(folder / "whole.pt"),
@@ -113,7 +114,7 @@ def same_numbers(a, b):
 @pytest.mark.parametrize("name", ["kto", "kto scored beforehand", "sft", "dpo", "two rows"])
 def test_two_processes_train_what_one_trains(name, two):
     method, options = {
-        "kto": ("kto", {}), "kto scored beforehand": ("kto", {"precompute_reference": True}), "sft": ("sft", {}),
+        "kto": ("kto", {}), "kto scored beforehand": ("kto", {"scored_beforehand": True}), "sft": ("sft", {}),
         "dpo": ("dpo", {"batch_size": 3}), "two rows": ("kto", {"batch_size": 2}),
     }[name]  # fmt: skip
     model, history = worker.run(method, options)
@@ -173,7 +174,7 @@ def test_a_killed_process_ends_the_run_with_a_clear_error_and_the_rest_is_the_sa
     assert time.monotonic() - start < 60
     # The survivor says so, unless the launcher was quicker to name the dead one and to end it.
     assert f"process {1 - which} of 2 lost another one" in output or f"local_rank: {which}" in output, output[-3000:]
-    assert train.load_checkpoint(tmp_path / "run.pt", torch.load(tmp_path / "run.pt")["fingerprint"])["step"] == 6
+    assert load_checkpoint(tmp_path / "run.pt", torch.load(tmp_path / "run.pt")["fingerprint"])["step"] == 6
     if which == 0:
         return  # one continued run is enough
     status, output = run_jobs(tmp_path, [job])

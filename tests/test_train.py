@@ -1,5 +1,6 @@
 """Training loops: what a step does, what the history says, what a checkpoint keeps, what is refused."""
 
+import dataclasses
 import io
 import math
 import signal
@@ -13,6 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lesson_source import definitions
 
+from kto_lab import checkpoints
+from kto_lab.checkpoints import Checkpoint
+from kto_lab.demonstrations import Demonstrations
+from kto_lab.looking import EachStep
+from kto_lab.scored_reference import ReferenceLogps, scored_beforehand
 from kto_utils import train, world
 from kto_utils.collator import KTOPaddingCollator
 from kto_utils.data import tokenize_feedback
@@ -21,6 +27,7 @@ from kto_utils.logprobs import sequence_logps
 from kto_utils.losses import balanced_weights
 from kto_utils.model import reference_of, tiny_llama, to_float64
 from kto_utils.tokenizer import load_tokenizer
+from kto_utils.train import Parts
 
 TOKENIZER = load_tokenizer()
 KTO_KEYS = {
@@ -50,7 +57,13 @@ PAIRS = [
 
 
 def run(method, rows=None, seed_of_model=0, **options):
-    """A short run of one of the three loops with a fresh small model: (policy, reference, history)."""
+    """A short run of one of the three loops with a fresh small model: (policy, reference, history).
+
+    `checkpoint` and `every` make a part of their own; other parts are given as such.
+    """
+    if "checkpoint" in options:
+        kept = Checkpoint(options.pop("checkpoint"), **{"every": options.pop("every")} if "every" in options else {})
+        options["parts"] = dataclasses.replace(options.get("parts") or Parts(), callbacks=[kept])
     policy = small_model(seed_of_model)
     reference = reference_of(policy)
     options = {"steps": 6, "batch_size": 4} | options
@@ -190,7 +203,8 @@ def test_the_lesson_trains_the_same_run():
 @pytest.mark.parametrize("method", ["kto", "dpo"])
 def test_a_reference_scored_beforehand_gives_the_same_run(method):
     options = {"steps": 12, "batch_size": 3, "learning_rate": 1e-3}  # 20 rows (10 pairs): two to four passes
-    (kept, _, mine), (anew, _, theirs) = (run(method, precompute_reference=flag, **options) for flag in (True, False))
+    beforehand = Parts(reference_logps=scored_beforehand)
+    (kept, _, mine), (anew, _, theirs) = (run(method, parts=parts, **options) for parts in (beforehand, None))
     for a, b in zip(mine, theirs, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], abs=1e-12), "ReferenceLogps answers with another row's number"
         assert a == pytest.approx(b, abs=1e-9, nan_ok=True)
@@ -218,12 +232,12 @@ def rows_scored(model):
 
 def test_a_reference_scores_each_row_and_each_pair_once_and_each_batch_gets_its_own_numbers(monkeypatch):
     # Row 0 meets row 2 twice and row 1 once, in three passes over four rows.
-    monkeypatch.setattr(train.ReferenceLogps, "TOKENS_PER_BATCH", 100)
+    monkeypatch.setattr(ReferenceLogps, "TOKENS_PER_BATCH", 100)
     batches = batches_of([[0, 1], [2, 3], [0, 1], [3, 2], [0, 2], [1, 3], [2, 0]])
     reference = small_model()
     expected = [sequence_logps(reference, batch, prefix) for batch in batches for prefix in ("", "kl_")]
     scored = rows_scored(reference)
-    of = train.ReferenceLogps(reference, batches, ("", "kl_"))
+    of = ReferenceLogps(reference, batches, ("", "kl_"))
     assert scored == []
     found = [of(batch, prefix) for batch in batches for prefix in ("", "kl_")]
     for mine, plain in zip(found, expected, strict=True):
@@ -238,17 +252,17 @@ def test_a_reference_scores_each_row_and_each_pair_once_and_each_batch_gets_its_
 def test_sections_change_nothing(size, monkeypatch):
     batches = batches_of([[0, 1, 2], [3, 4, 5], [2, 3, 4]])
     reference = small_model()
-    whole = train.ReferenceLogps(reference, batches, ("", "kl_"))(batches[2], "kl_")
-    monkeypatch.setattr(train.ReferenceLogps, "ROWS_PER_SECTION", size)
+    whole = ReferenceLogps(reference, batches, ("", "kl_"))(batches[2], "kl_")
+    monkeypatch.setattr(ReferenceLogps, "ROWS_PER_SECTION", size)
     scored = rows_scored(reference)
-    parts = train.ReferenceLogps(reference, batches, ("", "kl_"))(batches[2], "kl_")
+    parts = ReferenceLogps(reference, batches, ("", "kl_"))(batches[2], "kl_")
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-10)
     assert sum(scored) == 6 + 8  # row 4 lends from row 3 twice
 
 
 def test_a_row_that_was_not_announced_is_refused():
     first, other = batches_of([[0, 1], [0, 2]])
-    of = train.ReferenceLogps(small_model(), [first], ("", "kl_"))
+    of = ReferenceLogps(small_model(), [first], ("", "kl_"))
     with pytest.raises(KeyError, match=r"rows \[1\] \(input_ids\) stood in none of the batches"):
         of(other)
     with pytest.raises(KeyError, match="kl_input_ids"):
@@ -259,7 +273,7 @@ def test_the_same_tokens_with_another_mask_are_another_row():
     batch = batches_of([[0, 1]])[0]
     longer = {field: values.clone() for field, values in batch.items()}
     longer["label_mask"][0, 1] = 1
-    of = train.ReferenceLogps(small_model(), [batch, longer])
+    of = ReferenceLogps(small_model(), [batch, longer])
     assert of(batch)[0] != of(longer)[0]
     assert of(batch)[1] == of(longer)[1]
 
@@ -267,7 +281,7 @@ def test_the_same_tokens_with_another_mask_are_another_row():
 def test_a_kept_number_has_the_type_of_the_models_and_no_graph():
     for dtype in (torch.float64, torch.float32):
         batch = batches_of([[0, 1]])[0]
-        kept = train.ReferenceLogps(small_model().to(dtype), [batch])(batch)
+        kept = ReferenceLogps(small_model().to(dtype), [batch])(batch)
         assert kept.dtype == dtype
         assert not kept.requires_grad
 
@@ -293,21 +307,6 @@ def test_the_gradient_is_clipped_to_the_norm_asked_for(monkeypatch):
     history = run("sft", max_grad_norm=0.01)[2]
     assert all(row["grad_norm"] > 0.01 for row in history)
     assert seen == pytest.approx([0.01] * 6, rel=1e-3)
-
-
-@pytest.mark.parametrize("size", [0.0, 0.3, 0.9999995, 1.0, 1.0000005, 7.0, math.inf, math.nan])
-def test_clipping_is_that_of_torch_to_the_last_bit(size):
-    draws = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    draws *= size / draws.norm()
-    ours, theirs = ([torch.nn.Parameter(torch.zeros(5, dtype=torch.float64)) for _ in range(4)] for _ in range(2))
-    for parameters in (ours, theirs):
-        for parameter, draw in zip(parameters, draws, strict=False):  # the fourth has no gradient
-            parameter.grad = draw.clone()
-    found, expected = train.clip_gradients(ours, 1.0), torch.nn.utils.clip_grad_norm_(theirs, 1.0)
-    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
-    for mine, other in zip(ours[:3], theirs[:3], strict=True):
-        torch.testing.assert_close(mine.grad, other.grad, rtol=0, atol=0, equal_nan=True)
-    assert ours[3].grad is None
 
 
 # Metrics
@@ -398,15 +397,19 @@ class Stop(Exception):
     """Stands for a kill right after a checkpoint was written."""
 
 
+def without_every(options):
+    return {name: value for name, value in options.items() if name != "every"}
+
+
 def stopped_run(method, path, monkeypatch, **options):
-    write = train.save_checkpoint
+    write = checkpoints.save_checkpoint
 
     def write_and_stop(*args):
         write(*args)
         raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "save_checkpoint", write_and_stop)
+        patch.setattr(checkpoints, "save_checkpoint", write_and_stop)
         with pytest.raises(Stop):
             run(method, checkpoint=path, **options)
 
@@ -415,8 +418,8 @@ def stopped_run(method, path, monkeypatch, **options):
 @pytest.mark.parametrize("schedule", ["constant", "linear"])
 def test_a_stopped_run_resumes_bit_for_bit(method, schedule, tmp_path, monkeypatch):
     # 20 rows (10 pairs) in batches of 3: step 4 lies in the middle of a pass and of Adam's warm-up.
-    options = {"steps": 9, "batch_size": 3, "schedule": schedule, "checkpoint_every": 4}
-    whole, _, whole_history = run(method, **options)
+    options = {"steps": 9, "batch_size": 3, "schedule": schedule, "every": 4}
+    whole, _, whole_history = run(method, **without_every(options))
     path = tmp_path / "folder that does not exist yet" / "run.pt"
     stopped_run(method, path, monkeypatch, **options)
     assert torch.load(path, weights_only=True)["step"] == 4
@@ -426,17 +429,17 @@ def test_a_stopped_run_resumes_bit_for_bit(method, schedule, tmp_path, monkeypat
 
 
 def test_a_resumed_kto_run_does_not_depend_on_the_weights_it_is_given(tmp_path, monkeypatch):
-    options = {"steps": 6, "checkpoint_every": 3}
-    whole, reference, _ = run("kto", **options)
+    options = {"steps": 6, "every": 3}
+    whole, reference, _ = run("kto", **without_every(options))
     stopped_run("kto", tmp_path / "run.pt", monkeypatch, **options)
     policy = small_model(seed=77)
-    settings = options | {"batch_size": 4, "checkpoint": tmp_path / "run.pt"}
-    train.train_kto(policy, reference, ROWS, TOKENIZER, **settings)
+    parts = Parts(callbacks=[Checkpoint(tmp_path / "run.pt", every=3)])
+    train.train_kto(policy, reference, ROWS, TOKENIZER, steps=6, batch_size=4, parts=parts)
     assert same_bits(bits(whole), bits(policy))
 
 
 def test_a_checkpoint_holds_all_that_the_next_step_needs(tmp_path):
-    run("kto", checkpoint=tmp_path / "run.pt", checkpoint_every=3)
+    run("kto", checkpoint=tmp_path / "run.pt", every=3)
     state = torch.load(tmp_path / "run.pt", weights_only=True)
     assert set(state) == {"fingerprint", "step", "model", "optimizer", "batches", "history"}
     assert state["step"] == len(state["history"]) == 6
@@ -444,7 +447,7 @@ def test_a_checkpoint_holds_all_that_the_next_step_needs(tmp_path):
 
 
 def test_a_finished_run_is_returned_without_training_again(tmp_path, monkeypatch):
-    options = {"checkpoint": tmp_path / "run.pt", "checkpoint_every": 3}
+    options = {"checkpoint": tmp_path / "run.pt", "every": 3}
     policy, _, history = run("kto", **options)
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: pytest.fail("a step was taken"))
     again, _, same = run("kto", **options)
@@ -453,14 +456,14 @@ def test_a_finished_run_is_returned_without_training_again(tmp_path, monkeypatch
 
 
 def test_writing_checkpoints_changes_nothing_in_the_run(tmp_path):
-    plain, written = run("kto"), run("kto", checkpoint=tmp_path / "run.pt", checkpoint_every=1)
+    plain, written = run("kto"), run("kto", checkpoint=tmp_path / "run.pt", every=1)
     assert same_history(plain[2], written[2])
     assert same_bits(bits(plain[0]), bits(written[0]))
 
 
 def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "run.pt"
-    train.save_checkpoint(path, {"fingerprint": "old", "step": 1})
+    checkpoints.save_checkpoint(path, {"fingerprint": "old", "step": 1})
     old = path.read_bytes()
 
     def half(state, target):
@@ -469,15 +472,15 @@ def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", half)
     with pytest.raises(Stop):
-        train.save_checkpoint(path, {"fingerprint": "new", "step": 2})
+        checkpoints.save_checkpoint(path, {"fingerprint": "new", "step": 2})
     assert path.read_bytes() == old
-    assert train.load_checkpoint(path, "old")["step"] == 1
+    assert checkpoints.load_checkpoint(path, "old")["step"] == 1
 
 
 def test_a_real_kill_while_writing_leaves_a_whole_file(tmp_path):
     path = tmp_path / "run.pt"
     code = (
-        "import sys, torch; from kto_utils.train import save_checkpoint\n"
+        "import sys, torch; from kto_lab.checkpoints import save_checkpoint\n"
         "for step in range(10**6): save_checkpoint(sys.argv[1], "
         "{'fingerprint': 'x', 'step': step, 'w': torch.full((300_000,), float(step))})"
     )
@@ -488,7 +491,7 @@ def test_a_real_kill_while_writing_leaves_a_whole_file(tmp_path):
     time.sleep(0.1)
     child.kill()
     assert child.wait() in (-signal.SIGTERM, -9, 1)
-    state = train.load_checkpoint(path, "x")
+    state = checkpoints.load_checkpoint(path, "x")
     assert bool((state["w"] == state["step"]).all())
 
 
@@ -499,13 +502,13 @@ def test_a_real_kill_while_writing_leaves_a_whole_file(tmp_path):
 )
 def test_a_checkpoint_of_another_run_is_refused(change, tmp_path):
     path = tmp_path / "run.pt"
-    run("kto", checkpoint=path, checkpoint_every=3)
+    run("kto", checkpoint=path, every=3)
     with pytest.raises(ValueError, match=r"run\.pt was written by a run with other rows, settings or models"):
         run("kto", checkpoint=path, **change)
 
 
 def test_a_checkpoint_of_another_method_is_refused(tmp_path):
-    run("sft", checkpoint=tmp_path / "run.pt", checkpoint_every=3)
+    run("sft", checkpoint=tmp_path / "run.pt", every=3)
     with pytest.raises(ValueError, match="was written by a run with other"):
         run("kto", checkpoint=tmp_path / "run.pt")
 
@@ -535,8 +538,7 @@ def test_a_foreign_torch_file_is_refused(tmp_path):
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"schedule": "cosine"}, "'cosine'"),
-        ({"checkpoint_every": 0}, "checkpoint_every is 0"),
-        ({"rows": []}, "is empty"),
+                ({"rows": []}, "is empty"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_in_every_loop(method, options, message):
@@ -647,7 +649,7 @@ def test_another_estimate_of_z0_takes_the_place_of_the_mismatched_one():
         seen.append(logps)
         return torch.tensor(1.5)
 
-    _, _, history = run("kto", estimate_z0=estimate)
+    _, _, history = run("kto", parts=Parts(estimate_z0=estimate))
     assert [row["kl"] for row in history] == [1.5] * 6
     assert set(seen[0]) == {"policy_logps", "reference_logps", "policy_kl_logps", "reference_kl_logps"}
     assert all(tensor.shape == (4,) and not tensor.requires_grad for tensor in seen[0].values())
@@ -662,7 +664,7 @@ def test_the_package_s_own_estimate_given_by_hand_changes_nothing():
         return (logps["policy_kl_logps"] - logps["reference_kl_logps"]).mean().clamp(min=0)
 
     policy, _, history = run("kto")
-    other, _, again = run("kto", estimate_z0=by_hand)
+    other, _, again = run("kto", parts=Parts(estimate_z0=by_hand))
     assert same_history(history, again)
     assert same_bits(bits(policy), bits(other))
 
@@ -670,7 +672,7 @@ def test_the_package_s_own_estimate_given_by_hand_changes_nothing():
 def test_an_sft_term_adds_its_weight_times_the_mean_loss_a_token():
     demonstrations = world.sft_rows(1, seed=5)[:8]
     _, _, plain = run("kto", steps=1)
-    _, _, with_term = run("kto", steps=1, sft_rows=demonstrations, sft_weight=0.3)
+    _, _, with_term = run("kto", steps=1, parts=Parts(extra_loss=Demonstrations(demonstrations, 0.3)))
     batch = [demonstrations[i] for i in train.Batches(8, 4, 0).draw()]
     examples = [tokenize_feedback(row | {"label": True}, TOKENIZER) for row in batch]
     n_tokens = sum(sum(example["label_mask"]) for example in examples)
@@ -679,22 +681,39 @@ def test_an_sft_term_adds_its_weight_times_the_mean_loss_a_token():
     assert with_term[0]["loss"] - plain[0]["loss"] == pytest.approx(0.3 * nll, abs=1e-10)
 
 
-@pytest.mark.parametrize("options", [{"sft_weight": 0.3}, {"sft_rows": ROWS}, {"sft_rows": ROWS, "sft_weight": -1.0}])
-def test_an_sft_term_needs_rows_and_a_positive_weight(options):
-    with pytest.raises(ValueError, match="sft_weight is"):
-        run("kto", **options)
+@pytest.mark.parametrize(("rows", "weight"), [([], 0.3), (ROWS, 0.0), (ROWS, -1.0), (ROWS, math.nan)])
+def test_an_sft_term_needs_rows_and_a_positive_weight(rows, weight):
+    with pytest.raises(ValueError, match="it must be positive, with rows"):
+        Demonstrations(rows, weight)
+
+
+def test_demonstrations_start_afresh_in_another_run():
+    term = Demonstrations(world.sft_rows(1, seed=5)[:8], 0.3)
+    first, second = (run("kto", steps=3, parts=Parts(extra_loss=term))[2] for _ in range(2))
+    assert same_history(first, second)
+
+
+def test_a_checkpoint_every_0_steps_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="every is 0"):
+        Checkpoint(tmp_path / "run.pt", every=0)
+
+
+def test_an_unknown_setting_is_refused():
+    with pytest.raises(TypeError, match="lr"):
+        run("kto", lr=1e-3)
 
 
 def test_a_checkpoint_refuses_what_it_cannot_hold(tmp_path):
-    for options in ({"estimate_z0": lambda logps: 0.0}, {"sft_rows": ROWS, "sft_weight": 0.1}):
+    for parts in (Parts(estimate_z0=lambda logps: 0.0), Parts(extra_loss=Demonstrations(ROWS, 0.1))):
         with pytest.raises(ValueError, match="a checkpoint does not hold"):
-            run("kto", checkpoint=tmp_path / "run.pt", **options)
+            run("kto", checkpoint=tmp_path / "run.pt", parts=parts)
 
 
 @pytest.mark.parametrize("method", ["kto", "dpo"])
 def test_the_look_on_the_way_sees_the_policy_after_each_step_and_changes_nothing(method):
     seen = []
-    policy, _, history = run(method, on_step=lambda step, model: seen.append((step, bits(model))))
+    look = EachStep(lambda step, model: seen.append((step, bits(model))))
+    policy, _, history = run(method, parts=Parts(callbacks=[look]))
     plain, _, again = run(method)
     assert [step for step, _ in seen] == [1, 2, 3, 4, 5, 6]
     assert same_bits(seen[-1][1], bits(policy))

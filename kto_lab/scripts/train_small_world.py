@@ -4,18 +4,20 @@
     python -m torch.distributed.run --standalone --nproc_per_node 2 kto_lab/scripts/train_small_world.py
     accelerate launch --config_file kto_lab/scripts/two_processes_cpu.yaml kto_lab/scripts/train_small_world.py
 
-Nothing in here knows how many there are. Killed and started again, it continues from its checkpoint.
+Nothing in here knows how many there are but `Processes`. Killed and started again, it continues from its checkpoint.
 """
 
 import argparse
 import json
 from pathlib import Path
 
+from kto_lab.checkpoints import Checkpoint
+from kto_lab.distributed import Processes
 from kto_utils.evaluate import collect_feedback
 from kto_utils.losses import balanced_weights
 from kto_utils.model import load_reference_model, reference_of
 from kto_utils.tokenizer import load_tokenizer
-from kto_utils.train import train_kto
+from kto_utils.train import Parts, train_kto
 from kto_utils.world import trained_questions
 
 
@@ -31,10 +33,11 @@ def main() -> None:
     rows = collect_feedback(policy, trained_questions(), 50, seed=0)
     up = sum(row["label"] for row in rows)
     desirable_weight, undesirable_weight = balanced_weights(up, len(rows) - up)
+    kept = [Checkpoint(options.checkpoint, every=10)] if options.checkpoint else []
     policy, history = train_kto(
         policy, reference_of(policy), rows, tokenizer, steps=options.steps, batch_size=options.batch_size,
         learning_rate=5e-4, desirable_weight=desirable_weight, undesirable_weight=undesirable_weight,
-        checkpoint=options.checkpoint, checkpoint_every=10, log_every=5,
+        log_every=5, parts=Parts(callbacks=kept, processes=Processes.of_launcher()),
     )  # fmt: skip
     if options.history:
         Path(options.history).write_text(json.dumps(history), encoding="utf-8")
