@@ -195,7 +195,7 @@ CARD: dict[str, list[Formula]] = {
         Formula(
             "Least KL for a thumbs-up rate $q$", "$p$: the reference's rate; for $q = 1$: $-\\ln p$",
             r"$\mathrm{KL} = q\,\ln\dfrac{q}{p} + (1-q)\,\ln\dfrac{1-q}{1-p}$",
-            "07", "3. What perfection costs",
+            "07", "1. Perfection has a price",
             "good * log(good / p_good) + (1 - good) * log((1 - good) / (1 - p_good))",
             "least_kl([p_good], good)",
         ),
