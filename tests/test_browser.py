@@ -259,10 +259,10 @@ def test_a_wrong_answer_gets_its_hint_and_the_right_one_passes(open_notebook, la
     notebook.photograph("4_quiz")
 
 
-def test_the_slider_of_lesson_01_moves_the_figure(open_notebook):
-    notebook = open_notebook("work/deeper/01b_PLACEHOLDER.ipynb")
+def test_the_slider_of_lesson_01b_moves_the_figure(open_notebook):
+    notebook = open_notebook("work/deeper/01b_ranks_and_lotteries.ipynb")
     assert notebook.run_all() == []
-    cell = notebook.cell(notebook.find("widgets.FloatSlider("))
+    cell = notebook.cell(notebook.find("pictures.alpha_slider("))
     picture, handle = cell.locator(".widget-image"), cell.locator(".noUi-handle")
     expect(picture).to_be_visible()
     assert picture.evaluate("image => image.naturalWidth") > 100

@@ -62,21 +62,21 @@ CARD: dict[str, list[Formula]] = {
         Formula(
             "Value of a gain, of a loss", "$z$: distance from the reference point",
             r"$v(z) = z^{\alpha}\ \ (z \geq 0),\quad v(z) = -\lambda\,(-z)^{\alpha}\ \ (z < 0)$",
-            "01", "1. A reference point",
+            "01", "1. You feel the distance from a reference point",
             "where(z >= 0, abs(z) ** alpha, -loss_aversion * abs(z) ** alpha)",
             "prospect.value(z, alpha, loss_aversion)",
         ),
         Formula(
             "Weight of a chance", "small chances weigh too much",
             r"$w(p) = \dfrac{p^{\gamma}}{\left(p^{\gamma} + (1-p)^{\gamma}\right)^{1/\gamma}}$",
-            "01", "4. Chances are bent as well",
+            "01", "3. Small chances feel larger than they are, and KTO drops this",
             "p ** gamma / (p ** gamma + (1 - p) ** gamma) ** (1 / gamma)",
             "prospect.weight(p, gamma)",
         ),
         Formula(
             "Value of a gamble", "gains, the largest first",
             r"$V = \sum_i\,\left[w(p_1 + \ldots + p_i) - w(p_1 + \ldots + p_{i-1})\right] v(z_i)$",
-            "01", "5. The value of a gamble",
+            "01", "5. Bend the chance of at least this much",
             "sum((w(sum(chances[:i + 1])) - w(sum(chances[:i]))) * v(gains[i]) for i in range(len(gains)))",
             "prospect.prospect_value(gains, chances)",
         ),
@@ -85,14 +85,14 @@ CARD: dict[str, list[Formula]] = {
         Formula(
             "Of a completion", "summed, end token included",
             r"$\log\pi(y|x) = \sum_{t\,\in\,y}\left(\ell_{t-1}[y_t] - \log\sum_v\,e^{\ell_{t-1}[v]}\right)$",
-            "05", "6. Sum, not mean",
+            "05", "5. Sum, not mean: a reply is one event",
             "sum(logits[t - 1, ids[t]] - log(sum(exp(logits[t - 1]))) for t in completion)",
             "get_probs(logits[None], ids[None], label_mask[None]).sum()",
         ),
         Formula(
             "Log-ratio, implicit reward", "0 for every reply at step 0",
             rf"$r = \log\pi(y|x) - \log{REF}(y|x), \quad \mathrm{{reward}} = \beta\,r$",
-            "05", "8. The log-ratio: which tokens moved?",
+            "05", "7. The log-ratio starts at exactly 0",
             "logp - logp_ref",
         ),
     ],
@@ -101,7 +101,7 @@ CARD: dict[str, list[Formula]] = {
             "Of a batch", "mismatched rows, no gradient",
             rf"$z_0 = \max\left(0,\ \dfrac{{1}}{{B}}\sum_{{i=1}}^{{B}}\,k_i\right), \quad "
             rf"k_i = \log\pi(y_j|x_i) - \log{REF}(y_j|x_i), \ \ j \neq i$",
-            "06", "6. What a batch can know of it",
+            "06", "3. What a batch can know of it",
             "max(tensor(0.0), mean(kl_logp - kl_logp_ref))",
             "reference_point(kl_logp, kl_logp_ref)",
         ),
@@ -109,23 +109,23 @@ CARD: dict[str, list[Formula]] = {
             "What the mean of $k$ tells", "replies $y_j$ drawn from $q$; the KL for $q = \\pi$",
             rf"$\mathrm{{E}}_{{y\sim q}}[\log\pi - \log{REF}] = "
             rf"\mathrm{{KL}}(q\,\Vert\,{REF}) - \mathrm{{KL}}(q\,\Vert\,\pi)$",
-            "06", "6. What a batch can know of it",
+            "06", "4. Whose replies do you borrow?",
             "kl(q, ref) - kl(q, pi)",
             "sum(q * log(pi / ref))",
         ),
     ],
     "KTO": [
         Formula(
-            "Value and loss of a row", "v1: $w(1-v)$; now, reported: $\\lambda_y - v$",
+            "Value and loss of a row", "v1: $w(1-v)$; v4: $\\lambda_y - v$",
             r"$v = w\,\sigma(u), \quad \mathrm{loss} = w - v = w\,\sigma(-u), \quad u = s\,\beta\,(r - z_0)$",
-            "06", "8. Value, weight, loss",
+            "06", "6. The label picks the branch",
             "w * sigmoid(-s * beta * (r - z0))",
             KTO,
         ),
         Formula(
             "Gradient", "$L$: mean over $B$ rows; largest at $r = z_0$",
             r"$\dfrac{\partial L}{\partial r_i} = -\dfrac{1}{B}\,s_i\,w_i\,\beta\,\sigma(u_i)\,\sigma(-u_i)$",
-            "06", "10. The gradient, in closed form",
+            "06", "10. How hard does a row pull?",
             "-1 / B * s * w * beta * sigmoid(s * beta * (r - z0)) * sigmoid(-s * beta * (r - z0))",
             f"slope(lambda r: {KTO}.mean(), r)",
         ),
@@ -133,22 +133,22 @@ CARD: dict[str, list[Formula]] = {
             "Saturation, on both sides", "$|u| = 5$: 50 nats from $z_0$ at $\\beta = 0.1$",
             r"$\dfrac{\mathrm{pull}}{\mathrm{largest}} = 4\,\sigma(u)\,\sigma(-u) \approx 4\,e^{-|u|}; \quad "
             rf"|u| = 5\!:\ {PULL_AT_5}\,\%$",
-            "06", "11. KTO gives up on both sides",
+            "06", "11. Hopeless rows get almost no push",
             "4 * sigmoid(beta * (r - z0)) * sigmoid(-beta * (r - z0))",
             "abs(slope(lambda r: " + KTO + ".sum(), r)) / (w * beta / 4)",
         ),
         Formula(
             "Weights: the recommended band", "default 1 and 1; $n$: how many rows",
             rf"$1 \leq \dfrac{{\lambda_D\,n_D}}{{\lambda_U\,n_U}} \leq {_fraction(BAND_V1[1])}\ \mathrm{{(v1)}},\quad "
-            rf"\leq {_fraction(BAND_CURRENT[1])}\ \mathrm{{(current\ text,\ reported)}}$",
-            "06", "9. The two weights",
+            rf"\leq {_fraction(BAND_CURRENT[1])}\ \mathrm{{(v4)}}$",
+            "06", "8. Two weights make up for the counts",
             "balanced[0] * n_D / (balanced[1] * n_U)",
             "ratio",
         ),
         Formula(
             "Loss at step 0", "every $r$ and $z_0$ are 0",
             r"$L = \dfrac{1}{2}\,\mathrm{mean}(w)$",
-            "06", "8. Value, weight, loss",
+            "06", "7. Before the first step, the loss is half the mean weight",
             "mean(w) / 2",
             KTO.replace("(r,", "(0 * r,").replace("z0", "0.0") + ".mean()",
         ),
@@ -171,7 +171,7 @@ CARD: dict[str, list[Formula]] = {
     ],
     "The optimum and its price": [
         Formula(
-            "Goal of RLHF", "KTO ends elsewhere: lesson 06, 12",
+            "Goal of RLHF", "KTO ends elsewhere: lesson 06b, 7",
             rf"$J(\pi) = \mathrm{{E}}_{{y\sim\pi}}[R] - \beta\,\mathrm{{KL}}(\pi\,\Vert\,{REF}) "
             r"= \beta\log Z - \beta\,\mathrm{KL}(\pi\,\Vert\,\pi^*)$",
             "06", "2. The top, in three steps",
@@ -188,14 +188,14 @@ CARD: dict[str, list[Formula]] = {
         Formula(
             "The reward inside a policy", "for one prompt, only differences count",
             rf"$R = \beta\,\log(\pi^* / {REF}) + \beta\,\log Z$",
-            "06", "3. Turned around: the reward inside a policy",
+            "06", "1. A policy carries a reward inside",
             "beta * log(softmax(log(ref) + R / beta) / ref) + beta * log(sum(ref * exp(R / beta)))",
             "R",
         ),
         Formula(
             "Least KL for a thumbs-up rate $q$", "$p$: the reference's rate; for $q = 1$: $-\\ln p$",
             r"$\mathrm{KL} = q\,\ln\dfrac{q}{p} + (1-q)\,\ln\dfrac{1-q}{1-p}$",
-            "07", "3. What perfection costs",
+            "07", "1. Perfection has a price",
             "good * log(good / p_good) + (1 - good) * log((1 - good) / (1 - p_good))",
             "least_kl([p_good], good)",
         ),
