@@ -320,7 +320,7 @@ def between(page: str, start: str, end: str, text: str) -> str:
 
 def with_written_parts(readme: str, timings: dict[str, int]) -> str:
     """The README with its course map and its findings as sources and results have them now."""
-    from kto_lab import findings, results
+    from kto_lab.experiments import findings, results
 
     readme = between(readme, MAP_START, MAP_END, course_map(timings))
     return between(readme, FINDINGS_START, FINDINGS_END, findings.page(results.load_results()))
