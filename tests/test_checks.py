@@ -553,6 +553,48 @@ def test_a_broken_file_is_set_aside_not_lost(own_file, capsys, text):
     assert "kept as progress.broken2.json" in capsys.readouterr().out
 
 
+def test_an_answer_that_is_not_judged_is_no_try(own_file, monkeypatch):
+    monkeypatch.setitem(kto_course.checks.unread, "noisy", "invalid syntax, line 2")
+    assert "could not read the cell" in told(noisy)
+    assert learner.exercises() == {}
+    monkeypatch.delitem(kto_course.checks.unread, "noisy")
+    assert told(noisy).startswith("passed")
+    assert learner.exercises()["sample"]["tries"] == 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "counts"),
+    [("notebooks", False), ("notebooks/deeper", False), ("notebooks/student", True), (".", True)],
+)
+def test_what_our_solved_copies_do_is_not_the_learners(folder, counts, tmp_path, monkeypatch, capsys):
+    for place in ("notebooks/deeper", "notebooks/student"):
+        (tmp_path / place).mkdir(parents=True)
+    monkeypatch.delenv("KTO_PROGRESS")
+    monkeypatch.setattr(learner, "DEFAULT_FILE", tmp_path / "work" / "progress.json")
+    monkeypatch.setattr(learner, "SOLVED", (tmp_path / "notebooks", tmp_path / "notebooks" / "deeper"))
+    monkeypatch.chdir(tmp_path / folder)
+
+    def work():
+        assert told(noisy).startswith("passed")
+        learner.record_drill("kto_loss", True, 60.0)
+        kto_course.predict("p", "Up or down?", ["up", "down"], guess="b", confidence=0.8)
+        kto_course.reveal("p", "a")
+        return [len(part) for part in (learner.exercises(), learner.drills(), learner.predictions())]
+
+    assert work() == ([1, 1, 1] if counts else [0, 0, 0])
+    kto_course.progress()
+    assert ("Our solved copies are not counted" in capsys.readouterr().out) == (not counts)
+    learner.record_rating("q1", 2)  # what you say of yourself is yours, wherever you say it
+    assert learner.ratings()["q1"]
+    monkeypatch.setenv("KTO_PROGRESS", str(tmp_path / "named.json"))
+    assert work() == [1, 1, 1]
+
+
+def test_the_solved_copies_are_those_of_this_checkout():
+    notebooks = Path(kto_course.__file__).resolve().parents[1] / "notebooks"
+    assert [*learner.SOLVED] == [notebooks, notebooks / "deeper"]
+
+
 def test_several_writers_lose_nothing(own_file):
     threads = [threading.Thread(target=learner.record_try, args=("x", 1, "wrong", "f")) for _ in range(20)]
     for thread in threads:

@@ -577,7 +577,9 @@ def choice(answer: Any, right: str, why: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found: state is "passed", "wrong" or "open"; `fault` and the texts of the report.
+    """What a check found: state is "passed", "wrong", "open" or "refused"; `fault` and the texts of the report.
+
+    A refused answer was not judged: an older function than the one in its cell, or the package's own.
 
     `printed` holds what the answer printed in its last call, where it was wrong.
     """
@@ -737,10 +739,10 @@ def _refused(answer: Any) -> Outcome | None:
     """Answers that are not judged: a function that is older than what stands in its cell, and the package's own."""
     name = getattr(answer, "__name__", "answer")
     if name in unread:
-        return Outcome("wrong", "unread", "", unread[name], "a cell that Python can read")
+        return Outcome("refused", "unread", "", unread[name], "a cell that Python can read")
     module = getattr(answer, "__module__", None) or ""
     if callable(answer) and module.split(".")[0] in ("kto_utils", "kto_lab", "kto_course"):
-        return Outcome("wrong", "ours", "", f"{module}.{name}", "a function of your own")
+        return Outcome("refused", "ours", "", f"{module}.{name}", "a function of your own")
     return None
 
 
@@ -761,13 +763,8 @@ def yours_or_ours(exercise: Exercise):
     return getattr(importlib.import_module(module), name)
 
 
-def run(exercise: Exercise, answer: Any) -> None:
-    """What a check cell does: judges the answer, records the try in the progress file and prints the report.
-
-    Raises:
-        AssertionError: the answer is wrong or open and nbgrader is executing (environment variable
-            NBGRADER_EXECUTION); the points are lost then. A learner never sees it.
-    """
+def attempt(exercise: Exercise, answer: Any) -> Outcome:
+    """Judges an answer, unless it is refused, remembers one that passed, and notes the try in the progress file."""
     from kto_course import learner
 
     outcome = _refused(answer) or judge(exercise, answer)
@@ -776,6 +773,17 @@ def run(exercise: Exercise, answer: Any) -> None:
     else:
         _passed.pop(exercise.id, None)
     learner.record_try(exercise.id, exercise.lesson, outcome.state, outcome.fault)
+    return outcome
+
+
+def run(exercise: Exercise, answer: Any) -> None:
+    """What a check cell does: one attempt, and its report.
+
+    Raises:
+        AssertionError: the answer did not pass and nbgrader is executing (environment variable
+            NBGRADER_EXECUTION); the points are lost then. A learner never sees it.
+    """
+    outcome = attempt(exercise, answer)
     text = report(exercise, outcome)
     if os.environ.get("NBGRADER_EXECUTION") and outcome.state != "passed":
         raise AssertionError(text)
