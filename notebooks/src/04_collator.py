@@ -19,7 +19,7 @@
 # **Before you run anything**
 #
 # One thumb in four is up. You shuffle your rows and train with batches of 8. In how many batches out of a hundred do
-# all eight thumbs point the same way? Guess below the imports; section 7 answers.
+# all eight thumbs point the same way (*one-sided* batches)? Guess below the imports; section 7 answers.
 
 # %%
 import random
