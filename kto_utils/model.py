@@ -42,22 +42,16 @@ def tiny_llama(
 
     Lesson 02 counts its parameters and rebuilds its forward pass.
     """
-    if vocab_size < 3:
-        raise ValueError(f"vocab_size is {vocab_size}; at least 3 are needed for pad, bos and eos")
-    sizes = {
-        "hidden_size": hidden_size,
-        "intermediate_size": intermediate_size,
-        "num_layers": num_layers,
-        "num_heads": num_heads,
-        "max_length": max_length,
-    }
+    sizes = {"vocab_size": vocab_size, "hidden_size": hidden_size, "intermediate_size": intermediate_size}
+    sizes |= {"num_layers": num_layers, "num_heads": num_heads, "max_length": max_length}
     for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} is {size}; it must be at least 1")
+        least = 3 if name == "vocab_size" else 1  # pad, bos and eos
+        if size < least:
+            raise ValueError(f"{name} is {size}; it must be at least {least}")
     if hidden_size % num_heads or (hidden_size // num_heads) % 2:
         raise ValueError(
-            f"hidden_size {hidden_size} / num_heads {num_heads} must be a whole, even head size (rotary "
-            "positions turn pairs of numbers)"
+            f"hidden_size {hidden_size} / num_heads {num_heads} must be a whole, even head size (rotary positions turn "
+            "pairs of numbers)"
         )
     config = LlamaConfig(
         vocab_size=vocab_size,

@@ -150,8 +150,9 @@ def to_fast_tokenizer(bpe: BPETokenizer):
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    printable = _printable_bytes()
+    printable = bytes_to_unicode()  # the visible character that stands for each byte in a tokenizer.json
     name = {i: "".join(printable[b] for b in raw) for i, raw in bpe.bytes_of.items()}
     vocab = {token: i for i, token in enumerate(SPECIAL_TOKENS)} | {text: i for i, text in name.items()}
     library = Tokenizer(models.BPE(vocab=vocab, merges=[(name[a], name[b]) for a, b in bpe.merges]))
@@ -169,13 +170,6 @@ def to_fast_tokenizer(bpe: BPETokenizer):
     return PreTrainedTokenizerFast(
         tokenizer_object=library, pad_token=PAD, bos_token=BOS, eos_token=EOS, clean_up_tokenization_spaces=False
     )
-
-
-def _printable_bytes() -> dict[int, str]:
-    """The visible character that stands for each byte in a tokenizer.json (the convention of GPT-2)."""
-    visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    hidden = [byte for byte in range(N_BYTES) if byte not in visible]
-    return {b: chr(b) for b in visible} | {b: chr(N_BYTES + n) for n, b in enumerate(hidden)}
 
 
 def load_tokenizer():

@@ -81,6 +81,7 @@ def get_probs_faults(logits, ids, mask):
     difficulty=2,
     kind="fill in a function",
     points=3,
+    ours="kto_utils.logprobs.get_probs",
     hints={
         "no_shift": (
             "Your numbers are the log-probability of the token just read. Which logits predict position t?",
@@ -242,6 +243,38 @@ def reply_logp(answer):
     return "the sum of three logarithms, in nats"
 
 
+def mystery_scores(logits, input_ids, label_mask):
+    """Scores of replies (B,) by a function with one fault; which one is the question of exercise 5.3."""
+    return logprobs.get_probs(logits, input_ids, label_mask).sum(-1) / label_mask.sum()
+
+
+@exercise(
+    "mystery_curve",
+    "The neighbours' fault",
+    minutes=4,
+    difficulty=2,
+    kind="read a curve",
+    points=1,
+    hints={
+        "no_shift": (
+            "Without the shift every reply scores lower. Would that change with the number of neighbours?",
+            "The fault must know how many rows there are. Which of the four looks at other rows?",
+        ),
+        "padding_scored": (
+            "Scored padding adds negative numbers, and it grows with the longest reply. Does the curve fall?",
+            "The curve rises towards 0, smoothly, with every reply that joins. What grows with every reply?",
+        ),
+        "mean_of_tokens": (
+            "An average over a reply's own tokens is nearer to 0. But does it know its neighbours?",
+            "The fault must know how many rows there are. Which of the four looks at other rows?",
+        ),
+    },
+)
+def mystery_curve(answer):
+    choice(answer, "c", {"a": "no_shift", "b": "padding_scored", "d": "mean_of_tokens"})
+    return "your reading of the curve"
+
+
 def logratio_faults(policy, reference, ids, mask):
     """What the known faults of `logratio` give on this input."""
     ours, theirs = (logprobs.get_probs(x, ids, mask) for x in (policy, reference))
@@ -270,7 +303,7 @@ def logratio_faults(policy, reference, ids, mask):
 
 @exercise(
     "logratio",
-    "A log-ratio that minds its own business",
+    "A log-ratio that adds up",
     minutes=6,
     difficulty=2,
     kind="repair a function",
@@ -343,35 +376,3 @@ def logratio(answer):
     if flows(answer, *case, wrt=1, tried="the gradient in the reference's logits"):
         raise Fault("reference_not_detached", got="a gradient", expected="none")
     return "values on three inputs, the policy's gradient, no gradient in the reference"
-
-
-def mystery_scores(logits, input_ids, label_mask):
-    """Scores of replies (B,) by a function with one fault; which one is the question of exercise 5.4."""
-    return logprobs.get_probs(logits, input_ids, label_mask).sum(-1) / label_mask.sum()
-
-
-@exercise(
-    "mystery_curve",
-    "The neighbours' fault",
-    minutes=4,
-    difficulty=2,
-    kind="read a curve",
-    points=1,
-    hints={
-        "no_shift": (
-            "Without the shift every reply scores lower. Would that change with the number of neighbours?",
-            "The fault must know how many rows there are. Which of the four looks at other rows?",
-        ),
-        "padding_scored": (
-            "Scored padding adds negative numbers, and it grows with the longest reply. Does the curve fall?",
-            "The curve rises towards 0, smoothly, with every reply that joins. What grows with every reply?",
-        ),
-        "mean_of_tokens": (
-            "An average over a reply's own tokens is nearer to 0. But does it know its neighbours?",
-            "The fault must know how many rows there are. Which of the four looks at other rows?",
-        ),
-    },
-)
-def mystery_curve(answer):
-    choice(answer, "c", {"a": "no_shift", "b": "padding_scored", "d": "mean_of_tokens"})
-    return "your reading of the curve"

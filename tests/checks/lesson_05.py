@@ -135,6 +135,20 @@ def answer(logits, input_ids, label_mask):
             "NaN": ("nan", "math.nan"),
         },
     },
+    "mystery_curve": {
+        "right": {"letter": "'c'", "capital": "'C'", "with bracket": "' c)'"},
+        "wrong": {
+            "no shift": ("no_shift", "'a'"),
+            "padding": ("padding_scored", "'b'"),
+            "own tokens": ("mean_of_tokens", "'d'"),
+            "another letter": ("choice", "'e'"),
+            "two letters": ("choice", "'b or c'"),
+            "words": ("choice", "'divided by the batch'"),
+            "nothing in quotes": ("choice", "''"),
+            "a number": ("type", "3"),
+            "a list": ("type", "['c']"),
+        },
+    },
     "logratio": {
         "right": {
             "sums subtracted": ratio("ours.sum(-1) - theirs.sum(-1)"),
@@ -156,8 +170,8 @@ def answer(policy_logits, reference_logits, input_ids, label_mask):
 """,
         },
         "wrong": {
-            "as found": ("batch_mask_sum", ratio("(ours - theirs).sum(-1) / label_mask.sum()")),
-            "mean over tokens": ("mean_of_tokens", ratio("(ours - theirs).sum(-1) / label_mask.sum(-1)")),
+            "divided by the batch's tokens": ("batch_mask_sum", ratio("(ours - theirs).sum(-1) / label_mask.sum()")),
+            "as found": ("mean_of_tokens", ratio("(ours - theirs).sum(-1) / label_mask.sum(-1)")),
             "mean over places": ("mean_of_tokens", ratio("(ours - theirs).mean(-1)")),
             "turned round": ("turned_round", ratio("(theirs - ours).sum(-1)")),
             "per token": ("per_token", ratio("ours - theirs")),
@@ -183,20 +197,6 @@ def answer(policy_logits, reference_logits, input_ids, label_mask):
             "policy detached": ("no_gradient", ratio("(ours - theirs).detach().sum(-1)")),
             "an error": ("raised", ratio("(ours - their).sum(-1)")),
             "floats": ("type", ratio("(ours - theirs).sum(-1).tolist()")),
-        },
-    },
-    "mystery_curve": {
-        "right": {"letter": "'c'", "capital": "'C'", "with bracket": "' c)'"},
-        "wrong": {
-            "no shift": ("no_shift", "'a'"),
-            "padding": ("padding_scored", "'b'"),
-            "own tokens": ("mean_of_tokens", "'d'"),
-            "another letter": ("choice", "'e'"),
-            "two letters": ("choice", "'b or c'"),
-            "words": ("choice", "'divided by the batch'"),
-            "nothing in quotes": ("choice", "''"),
-            "a number": ("type", "3"),
-            "a list": ("type", "['c']"),
         },
     },
 }  # fmt: skip
