@@ -40,7 +40,7 @@ TESTING = ("test", "build", "bench", "scaling")
 MODULES = {  # command -> what runs it
     "open": "kto_course.workspace", "doctor": "kto_course.doctor", "inspect": "kto_lab.inspect",
     "interview": "kto_course.interview", "run": "kto_course.runner", "build": "kto_course.build",
-    "experiments": "kto_lab.results",
+    "experiments": "kto_lab.experiments",
     "museum": "kto_lab.museum", "bench": "kto_lab.bench", "scaling": "kto_lab.scaling", "export": "kto_lab.export",
     "assets": "kto_lab.recipes",
 }  # fmt: skip

@@ -8,7 +8,8 @@ notebooks/student/NN_topic.ipynb (exercises open, nothing run). NNb_topic.py bec
     python course.py build 03 --only    builds this lesson and its student copy, no page that others share
 
 In a source, {{times}} stands for the lesson's three times (read, exercises, run), and {{questions ID ID ID}} for these
-interview questions of the bank, each with its answer in a fold. The build adds two things to every lesson: a
+interview questions of the bank, each with its answer in a fold; a cell `# the cell of exercise ID` becomes that of the
+lesson which has this exercise. The build adds two things to every lesson: a
 link between the complete and the open copy, and a first code cell that says what to do under another Python.
 Besides the notebooks it writes kto_course/timings.json, the course map in README.md, the gallery
 figures/README.md and everything in kto_course/handouts.
@@ -27,7 +28,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 
-from kto_course import FIGURES, NOTEBOOKS, ROOT
+from kto_course import FIGURES, NOTEBOOKS, ROOT, checks
 from kto_course.handouts import products, quiz
 
 SOURCES = NOTEBOOKS / "src"
@@ -119,6 +120,7 @@ def cell_metadata(marks: dict) -> dict:
     return metadata | {"nbgrader": grading | {"schema_version": 3, "task": False}}
 
 
+PAGE = re.compile(r"^# the cell of exercise (\w+)$", flags=re.M)
 OPEN_LINK = re.compile(r"\[With open exercises\]\([^)]+\)")
 
 
@@ -141,6 +143,8 @@ def with_added_parts(cells, source: Path) -> list:
     for cell in added:
         if cell.cell_type == "markdown":
             cell.source = quiz.PLACEHOLDER.sub(lambda named: quiz.quiz_text(named[1].split()), cell.source)
+        else:
+            cell.source = PAGE.sub(lambda named: checks.exercise_cell(named[1]), cell.source)
     return added
 
 

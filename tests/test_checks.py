@@ -573,14 +573,14 @@ def test_an_answer_that_is_not_judged_is_no_try(own_file, monkeypatch):
 
 @pytest.mark.parametrize(
     ("folder", "counts"),
-    [("notebooks", False), ("notebooks/deeper", False), ("notebooks/student", True), (".", True)],
+    [("notebooks", False), ("work/solved/deeper", False), ("work", True), ("notebooks/student", True), (".", True)],
 )
 def test_what_our_solved_copies_do_is_not_the_learners(folder, counts, tmp_path, monkeypatch, capsys):
-    for place in ("notebooks/deeper", "notebooks/student"):
+    for place in ("notebooks/student", "work/solved/deeper"):
         (tmp_path / place).mkdir(parents=True)
     monkeypatch.delenv("KTO_PROGRESS")
     monkeypatch.setattr(learner, "DEFAULT_FILE", tmp_path / "work" / "progress.json")
-    monkeypatch.setattr(learner, "SOLVED", (tmp_path / "notebooks", tmp_path / "notebooks" / "deeper"))
+    monkeypatch.setattr(learner, "SOLVED", (tmp_path / "notebooks", tmp_path / "work" / "solved" / "deeper"))
     monkeypatch.chdir(tmp_path / folder)
 
     def work():
@@ -592,7 +592,7 @@ def test_what_our_solved_copies_do_is_not_the_learners(folder, counts, tmp_path,
 
     assert work() == ([1, 1, 1] if counts else [0, 0, 0])
     kto_course.progress()
-    assert ("Our solved copies are not counted" in capsys.readouterr().out) == (not counts)
+    assert ("where nothing counts" in capsys.readouterr().out) == (not counts)
     learner.record_rating("q1", 2)  # what you say of yourself is yours, wherever you say it
     assert learner.ratings()["q1"]
     monkeypatch.setenv("KTO_PROGRESS", str(tmp_path / "named.json"))
@@ -600,8 +600,10 @@ def test_what_our_solved_copies_do_is_not_the_learners(folder, counts, tmp_path,
 
 
 def test_the_solved_copies_are_those_of_this_checkout():
-    notebooks = Path(kto_course.__file__).resolve().parents[1] / "notebooks"
-    assert [*learner.SOLVED] == [notebooks, notebooks / "deeper"]
+    root = Path(kto_course.__file__).resolve().parents[1]
+    assert {path.relative_to(root).as_posix() for path in learner.SOLVED} == {
+        "notebooks", "notebooks/deeper", "work/solved", "work/solved/deeper",
+    }  # fmt: skip
 
 
 def test_several_writers_lose_nothing(own_file):

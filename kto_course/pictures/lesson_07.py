@@ -41,10 +41,10 @@ def logs(history: Sequence[Mapping[str, float]]) -> None:
     publish(
         fig,
         "07_logs",
-        "Four panels over the training steps. The reward of thumbs-up rows dips near step 10 and then stays about zero, "
-        "while that of thumbs-down rows falls to about minus six. The loss jitters, and its mean over 20 steps falls at "
-        "first and then stays between 0.4 and 0.5. The saturated share rises to about a half. The gradient norm has a "
-        "peak near step 10.",
+        "Four panels over the training steps. The reward of thumbs-up rows dips near step 10 and then stays about "
+        "zero, while that of thumbs-down rows falls to about minus six. The loss jitters, and its mean over 20 steps "
+        "falls at first and then stays between 0.4 and 0.5. The saturated share rises to about a half. The gradient "
+        "norm has a peak near step 10.",
     )
 
 
@@ -100,7 +100,7 @@ def collapse(history: Sequence[Mapping[str, float]], collapsed: Sequence[Mapping
     publish(
         fig,
         "07_collapse",
-        "Two panels over 30 steps, balanced weights against both weights 1. With both weights 1 the reward of thumbs-up "
-        "rows falls to about minus ten within 20 steps and the gradient norm drops by more than three orders of "
-        "magnitude. With balanced weights the reward dips and comes back, and the gradient norm stays near one.",
+        "Two panels over 30 steps, balanced weights against both weights 1. With both weights 1 the reward of "
+        "thumbs-up rows falls to about minus ten within 20 steps and the gradient norm drops by more than three orders "
+        "of magnitude. With balanced weights the reward dips and comes back, and the gradient norm stays near one.",
     )

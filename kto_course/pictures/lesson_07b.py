@@ -39,9 +39,9 @@ def frontier(curve: Sequence[float], targets: Sequence[float], paid: Mapping[str
     publish(
         fig,
         "07b_frontier",
-        "Thumbs-up rate against KL to the reference. A curve rises from the reference at rate 0.23 and KL 0 to rate 1 at "
-        "1.46 nats; left of it no policy can be. Trained and reworded questions lie right of its upper end, at rates "
-        "near 0.95. The untouched facts lie far right of the curve, at rate 0.5.",
+        "Thumbs-up rate against KL to the reference. A curve rises from the reference at rate 0.23 and KL 0 to rate 1 "
+        "at 1.46 nats; left of it no policy can be. Trained and reworded questions lie right of its upper end, at "
+        "rates near 0.95. The untouched facts lie far right of the curve, at rate 0.5.",
     )
 
 
@@ -70,9 +70,9 @@ def paths(curve: Sequence[float], targets: Sequence[float], runs: Mapping[str, S
     publish(
         fig,
         "07b_paths",
-        "Left: thumbs-up rate against a lower bound of the KL. A curve of least KL rises from the reference; five paths "
-        "of KTO, solid with circles, and five of DPO, dashed with squares, start at the reference and lie right of the "
-        "curve. Right: the probability on listed replies over 100 steps, for the same ten runs.",
+        "Left: thumbs-up rate against a lower bound of the KL. A curve of least KL rises from the reference; five "
+        "paths of KTO, solid with circles, and five of DPO, dashed with squares, start at the reference and lie "
+        "right of the curve. Right: the probability on listed replies over 100 steps, for the same ten runs.",
     )
 
 
@@ -107,9 +107,9 @@ def knobs(rates: Sequence[float], over_beta: tuple, over_ratio: tuple) -> None:
         fig,
         "07b_knobs",
         "Two heat maps of the mean thumbs-up rate on new wordings, with the rate and the number of collapsed runs of "
-        "five written in each field. Rows are four learning rates from 0.0003 to 0.01. Columns are three values of beta "
-        "on the left and six ratios of the total weights from 1/4 to 4 on the right, where a dashed frame marks the "
-        "recommended band from 1 to 3/2.",
+        "five written in each field. Rows are four learning rates from 0.0003 to 0.01. Columns are three values of "
+        "beta on the left and six ratios of the total weights from 1/4 to 4 on the right, where a dashed frame marks "
+        "the recommended band from 1 to 3/2.",
     )
 
 

@@ -12,9 +12,9 @@
 #
 # **Time** {{times}}.
 #
-# **Before you run anything.** A model earns a thumbs up for 23 replies in 100. You may change it in any way you like, but
-# afterwards every reply must earn one. How far from the old model must the new one be **at least**, in nats of KL? Put
-# your guess into the last lines of this cell.
+# **Before you run anything.** A model earns a thumbs up for 23 replies in 100. You may change it in any way you like,
+# but afterwards every reply must earn one. How far from the old model must the new one be **at least**, in nats of
+# KL? Put your guess into the last lines of the next cell.
 
 # %%
 import math
@@ -23,9 +23,9 @@ import torch
 
 from kto_course import check, predict, reveal
 from kto_course.pictures import lesson_07b as pictures
-from kto_lab.experiments import EXPERIMENTS
-from kto_lab.findings import finding
-from kto_lab.results import best_settings, load_results, select
+from kto_lab.experiments.findings import finding
+from kto_lab.experiments.protocol import EXPERIMENTS
+from kto_lab.experiments.results import best_settings, load_results, select
 from kto_utils import evaluate, train, world
 from kto_utils.evaluate import reply_logps
 from kto_utils.losses import balanced_weights
@@ -41,10 +41,10 @@ predict("price_of_perfection", "From 23 thumbs up in 100 to 100 in 100: the leas
 # %% [markdown]
 # ## 1. Perfection has a price
 #
-# Take one question with reference rate $p$. A policy that always earns a thumbs up has no mass elsewhere. The cheapest
-# such policy keeps the good replies in their old proportions and multiplies each by the same factor $1/p$; to favour
-# one of them would only add distance (the log-sum inequality). Then $\log(\pi/\pi_\text{ref}) = -\ln p$ on every reply
-# it gives, so
+# Take one question with reference rate $p$. A policy that always earns a thumbs up has no mass elsewhere. The
+# cheapest such policy keeps the good replies in their old proportions and multiplies each by the same factor $1/p$;
+# to favour one of them would only add distance (the log-sum inequality). Then $\log(\pi/\pi_\text{ref}) = -\ln p$ on
+# every reply it gives, so
 #
 # $$\mathrm{KL}(\pi \,\|\, \pi_\text{ref}) = -\ln p .$$
 #
@@ -64,7 +64,8 @@ reveal("price_of_perfection", "b")
 # ★☆☆ · 3 minutes · predict a number
 #
 # The reference earns a thumbs up for half of its replies to one question, and for one reply in eight to another.
-# Afterwards every reply to both must earn one. What does that cost at least, in nats, averaged over the two questions?
+# Afterwards every reply to both must earn one. What does that cost at least, in nats, averaged over the two
+# questions?
 
 # %% exercise="least_price"
 answer = ...  # a number
@@ -82,10 +83,10 @@ check.least_price(answer)
 #
 # $$\mathrm{KL} = q\ln\frac{q}{p} + (1-q)\ln\frac{1-q}{1-p} .$$
 #
-# With 24 questions the rate can be spread in many ways. Write the **log odds** of a rate as $\ln\frac{p}{1-p}$. (torch
-# calls this function `logit`; it is not a model's logit.) The slope of the KL in $q$ is the log odds of $q$ minus those
-# of $p$. At the cheapest point all questions have the same slope $t$, else moving some rate from a steep question to a
-# flat one would save. So
+# With 24 questions the rate can be spread in many ways. Write the **log odds** of a rate as $\ln\frac{p}{1-p}$.
+# (torch calls this function `logit`; it is not a model's logit.) The slope of the KL in $q$ is the log odds of $q$
+# minus those of $p$. At the cheapest point all questions have the same slope $t$, else moving some rate from a steep
+# question to a flat one would save. So
 #
 # $$q = \sigma\left(\ln\frac{p}{1-p} + t\right)$$
 #
@@ -129,10 +130,10 @@ print(f"cheapest of 20,000: {kl.min():.4f} nats   least_kl: {least_kl(reference_
 # %% [markdown]
 # ## 3. What the run of lesson 07 paid
 #
-# The distance of a policy: sum $\pi \log(\pi/\pi_\text{ref})$ over the 48 listed replies, and put every other text into
-# **one** further outcome, "anything else". Lumping outcomes together can only hide differences, so this is a **lower
-# bound** of the KL over all token sequences. Beside it stands an estimate from samples of the policy, cut after 24
-# tokens: the mean of $\log\pi - \log\pi_\text{ref}$, with its standard error.
+# The distance of a policy: sum $\pi \log(\pi/\pi_\text{ref})$ over the 48 listed replies, and put every other text
+# into **one** further outcome, "anything else". Lumping outcomes together can only hide differences, so this is a
+# **lower bound** of the KL over all token sequences. Beside it stands an estimate from samples of the policy, cut
+# after 24 tokens: the mean of $\log\pi - \log\pi_\text{ref}$, with its standard error.
 
 
 # %%
@@ -174,16 +175,17 @@ curve = [evaluate.least_kl(reference_rates, target) for target in targets]
 pictures.frontier(curve, targets, paid)
 
 # %% [markdown]
-# Perfect replies to the trained questions would have cost at least 1.46 nats, so this run's 95 in 100 were not cheap: above
-# the least KL for its rate it paid a quarter of a nat by the bound, and about one nat by samples. The gap between the two
-# is the price of what lies outside the list. On untouched facts nearly all of the distance bought nothing.
+# Perfect replies to the trained questions would have cost at least 1.46 nats, so this run's 95 in 100 were not cheap:
+# above the least KL for its rate it paid a quarter of a nat by the bound, and about one nat by samples. The gap
+# between the two is the price of what lies outside the list. On untouched facts nearly all of the distance bought
+# nothing.
 
 # %% [markdown]
 # ## 4. Nobody walks along the curve
 #
 # That was one run, at its end. Was the way there cheap as well? And DPO, the method of the next lesson, which learns
-# from pairs? Five seeds each, 100 steps, this model; learning rate and $\beta$ searched for each method. These runs were
-# made beforehand, and the hypothesis was written before them.
+# from pairs? Five seeds each, 100 steps, this model; learning rate and $\beta$ searched for each method. These runs
+# were made beforehand, and the hypothesis was written before them.
 
 # %%
 results = load_results()
@@ -191,8 +193,9 @@ print("Hypothesis:", EXPERIMENTS["frontier"].hypothesis)
 for method, (rate, beta) in best_settings(results["search"], "frontier").items():
     print(f"{method:<4} learning rate {rate:g}, beta {beta:g}")
 
-paths = {method: [run["path"] for run in select(results, "frontier", method=method)] for method in ("kto", "dpo")}
-pictures.paths(curve, targets, paths)
+pictures.paths(curve, targets, {
+    method: [run["path"] for run in select(results, "frontier", method=method)] for method in ("kto", "dpo")
+})  # fmt: skip
 
 # %%
 print("method  seed   thumbs up   listed   above least KL: bound   sampled")
@@ -204,20 +207,20 @@ for run in select(results, "frontier"):
 print(finding(results, "frontier").sentence)
 
 # %% [markdown]
-# At the end KTO is further, at a smaller price above the least. DPO's paths bend to the right when probability starts to
-# leave the list. In between one run of KTO left the list and came back.
+# At the end KTO is further, at a smaller price above the least. DPO's paths bend to the right when probability starts
+# to leave the list. In between one run of KTO left the list and came back.
 #
-# Two methods stop at different rates, so each is measured against the least KL for *its own* rate. And the verdict uses
-# the bound, which forgives a method all that happens outside the list. The sampled column does not. One tiny world and
-# five seeds: the intervals are too narrow.
+# Two methods stop at different rates, so each is measured against the least KL for *its own* rate. And the verdict
+# uses the bound, which forgives a method all that happens outside the list. The sampled column does not. One tiny
+# world and five seeds: the intervals are too narrow.
 
 # %% [markdown]
 # ## 5. Three knobs and two edges
 #
-# Where does KTO collapse? 160 runs: the smaller model (hidden size 64), 100 steps, five seeds for each setting, two of
-# three knobs turned at a time: learning rate, $\beta$, and the ratio $\lambda_D n_D / (\lambda_U n_U)$, total weight of
-# the ups over that of the downs. A run has **collapsed** if its thumbs-up rate, here on new wordings, ends below the
-# reference's.
+# Where does KTO collapse? 160 runs: the smaller model (hidden size 64), 100 steps, five seeds for each setting, two
+# of three knobs turned at a time: learning rate, $\beta$, and the ratio $\lambda_D n_D / (\lambda_U n_U)$, total
+# weight of the ups over that of the downs. A run has **collapsed** if its thumbs-up rate, here on new wordings, ends
+# below the reference's.
 
 # %%
 RATES, BETAS, RATIOS = (3e-4, 1e-3, 3e-3, 1e-2), (0.1, 0.5, 2.0), (0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
@@ -245,14 +248,15 @@ for name, values, table in (("beta", BETAS, over_beta), ("ratio", RATIOS, over_r
 # %% [markdown]
 # - **Too fast.** At 1e-2 nearly every run collapses. At 3e-3 and ratio 1 single runs do, beside others at 0.9. A mean
 #   hides that, and so does a search with one seed.
-# - **Ups too light.** At ratio 1/4 every run collapses at every rate; at 1/2 at least one of five. From 3/2 on, the end of
-#   the paper's band, none does up to 3e-3; nor at 2 and 4, outside the band. Here leaning to the ups is safe.
+# - **Ups too light.** At ratio 1/4 every run collapses at every rate; at 1/2 at least one of five. From 3/2 on, the
+#   end of the paper's band, none does up to 3e-3; nor at 2 and 4, outside the band. Here leaning to the ups is safe.
 #
-# A small rate is no insurance: at ratio 1, $\beta = 0.1$ and 3e-4 one of five collapses, at 1e-3 none. We did not find
-# out why. The default weights, 1 and 1, give the ratio of the counts: about 0.3 here, near the left end of the right map.
+# A small rate is no insurance: at ratio 1, $\beta = 0.1$ and 3e-4 one of five collapses, at 1e-3 none. We did not
+# find out why. The default weights, 1 and 1, give the ratio of the counts: about 0.3 here, near the left end of the
+# right map.
 #
-# The map is that of one tiny world and 100 steps. It says that the three knobs belong together. The right learning rate
-# for another model it cannot say.
+# The map is that of one tiny world and 100 steps. It says that the three knobs belong together. The right learning
+# rate for another model it cannot say.
 
 # %% [markdown]
 # ## 6. Ups alone teach, downs alone destroy
@@ -263,7 +267,8 @@ for name, values, table in (("beta", BETAS, over_beta), ("ratio", RATIOS, over_r
 
 # %%
 ONE_KIND = ("only thumbs-down", "only thumbs-up")
-runs = {(name, method): select(results, name, method=method) for name in ONE_KIND for method in ("kto", "kto + sft")}
+runs = {(name, method): select(results, name, method=method)
+        for name in ONE_KIND for method in ("kto", "kto + sft")}  # fmt: skip
 pictures.one_kind(runs, results["reference"]["small"])
 for name in ONE_KIND:
     print(finding(results, name).sentence)
@@ -279,13 +284,13 @@ for name, method in runs:
           f"{max(listed):.3f}")  # fmt: skip
 
 # %% [markdown]
-# **Only downs** destroyed the model at each of the nine settings. They say what to leave, never where to go, and nothing
-# ends their push before the sigmoid is flat. An SFT term of this weight saved little: about a tenth of the probability
-# stayed on the list at best.
+# **Only downs** destroyed the model at each of the nine settings. They say what to leave, never where to go, and
+# nothing ends their push before the sigmoid is flat. An SFT term of this weight saved little: about a tenth of the
+# probability stayed on the list at best.
 #
-# **Only ups** did well at all nine. Their push ends by itself, since a probability cannot pass 1, and the good replies were
-# the model's own. The SFT term costs them something: its texts are good and bad alike, so it pulls back to the reference.
-# Whether ups alone would do where a question has endless good replies, this small world cannot say.
+# **Only ups** did well at all nine. Their push ends by itself, since a probability cannot pass 1, and the good
+# replies were the model's own. The SFT term costs them something: its texts are good and bad alike, so it pulls back
+# to the reference. Whether ups alone would do where a question has endless good replies, this small world cannot say.
 
 # %% [markdown]
 # ## Recap

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import bootstrap
 
-from kto_lab.experiments import EXPERIMENTS, experiment
-from kto_lab.results import select
+from kto_lab.experiments.protocol import EXPERIMENTS, experiment
+from kto_lab.experiments.results import select
 
 CONFIDENCE = 0.95
 RESAMPLES = 9_999
@@ -55,7 +55,7 @@ class Difference:
     values: tuple[float, ...]
 
     @property
-    def ending(self) -> str:
+    def verdict(self) -> str:
         """Of the hypothesis that the difference is above zero."""
         if self.low > 0.0:
             return "supported"
@@ -91,11 +91,11 @@ def by_seed(results: Mapping, name: str, condition: str, method: str, measure: s
     Raises:
         ValueError: an unknown experiment, no such run, or a measure that runs do not have.
     """
-    cells = select(results, name, condition=condition, method=method)
-    if measure not in cells[0]:
-        known = [key for key, value in cells[0].items() if isinstance(value, float)]
+    runs = select(results, name, condition=condition, method=method)
+    if measure not in runs[0]:
+        known = [key for key, value in runs[0].items() if isinstance(value, float)]
         raise ValueError(f"measure is {measure!r}; runs have {', '.join(known)}")
-    return {cell["seed"]: cell[measure] for cell in cells}
+    return {run["seed"]: run[measure] for run in runs}
 
 
 def difference(results: Mapping, name: str, terms: Sequence[Term]) -> Difference:
@@ -137,15 +137,15 @@ class Finding:
     title: str
     hypothesis: str
     difference: Difference
-    ending: str
+    verdict: str
 
     @property
     def sentence(self) -> str:
-        return f"{self.hypothesis} {self.ending.capitalize()}: {self.difference}, {len(self.difference.values)} seeds."
+        return f"{self.hypothesis} {self.verdict.capitalize()}: {self.difference}, {len(self.difference.values)} seeds."
 
 
 def finding(results: Mapping, name: str) -> Finding:
-    """The ending of one experiment: supported, refuted here, or inconclusive.
+    """The verdict of one experiment: supported, refuted here, or inconclusive.
 
     Raises:
         ValueError: an unknown experiment, or one without a contrast of its own ("full size": `spot_checks`).
@@ -154,11 +154,11 @@ def finding(results: Mapping, name: str) -> Finding:
     if name not in CONTRASTS:
         raise ValueError(f"experiment {name!r} has no single contrast; see spot_checks")
     found = difference(results, name, CONTRASTS[name])
-    return Finding(name, chosen.title, chosen.hypothesis, found, found.ending)
+    return Finding(name, chosen.title, chosen.hypothesis, found, found.verdict)
 
 
 def findings(results: Mapping) -> list[Finding]:
-    """Every experiment's ending, in the order of the protocol."""
+    """Every experiment's verdict, in the order of the protocol."""
     return [finding(results, name) for name in EXPERIMENTS if name in CONTRASTS]
 
 
@@ -181,7 +181,7 @@ def spot_checks(results: Mapping) -> list[tuple[str, Difference, Difference]]:
 def page(results: Mapping) -> str:
     """The README's list of findings, in Markdown."""
     lines = [
-        f"- **{found.title}.** {found.hypothesis} *{found.ending.capitalize()}*: {found.difference}, "
+        f"- **{found.title}.** {found.hypothesis} *{found.verdict.capitalize()}*: {found.difference}, "
         f"{len(found.difference.values)} seeds."
         for found in findings(results)
     ]

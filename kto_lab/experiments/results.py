@@ -4,7 +4,6 @@
 experiments noise knobs` these two. Finished runs are kept on disk when it is stopped and are not run again.
 """
 
-import argparse
 import ast
 import hashlib
 import json
@@ -20,16 +19,9 @@ import torch
 from tqdm import tqdm
 
 from kto_lab import RESULTS
-from kto_lab.experiments import (
-    EXPERIMENTS,
-    N_CONFIRMED,
-    VALIDATION_SEEDS,
-    experiment,
-    reference_scores,
-    rounded,
-    run_cell,
-    setting_of,
-)
+from kto_lab.experiments.protocol import EXPERIMENTS, N_CONFIRMED, VALIDATION_SEEDS, experiment, setting_of
+from kto_lab.experiments.runs import train_and_score
+from kto_lab.experiments.scores import reference_scores, rounded
 
 RESULTS_FILE = RESULTS / "experiment_results.json"
 COMMAND = "python course.py experiments"
@@ -37,7 +29,9 @@ COMMAND = "python course.py experiments"
 # What a result depends on. `findings` and the lessons only read results.
 MODULES = (
     *(f"kto_utils/{name}" for name in ("world", "data", "tokenizer", "model", "collator", "logprobs", "losses",
-                                       "train", "evaluate")), "kto_lab/recipes", "kto_lab/experiments",
+                                       "train", "evaluate")),
+    *(f"kto_lab/{name}" for name in ("recipes", "scored_reference", "demonstrations", "looking")),
+    *(f"kto_lab/experiments/{name}" for name in ("protocol", "thumbs", "scores", "reference_points", "runs")),
 )  # fmt: skip
 
 
@@ -55,7 +49,7 @@ def _essence(node) -> object:
 def code_version() -> str:
     """A digest of the code and the models that the results depend on. Comments and docstrings do not count."""
     digest = hashlib.sha256()
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     for module in MODULES:
         tree = ast.parse((root / f"{module}.py").read_text(encoding="utf-8"))
         digest.update(json.dumps(_essence(tree)).encode())
@@ -69,12 +63,12 @@ Job = tuple[str, str, str, int, float, float]
 FIELDS = ("experiment", "condition", "method", "seed", "learning_rate", "beta")
 
 
-def job_of(cell: Mapping) -> Job:
-    return tuple(cell[name] for name in FIELDS)
+def job_of(run: Mapping) -> Job:
+    return tuple(run[name] for name in FIELDS)
 
 
 def search_jobs(name: str) -> list[Job]:
-    """The runs that try every setting of every method on the first validation draw."""
+    """The runs that try every setting of every method on the first validation seed."""
     chosen = experiment(name)
     if chosen.search is None:
         return []
@@ -84,18 +78,18 @@ def search_jobs(name: str) -> list[Job]:
 
 
 def _tried(search: Iterable[Mapping], name: str, method: str) -> dict[tuple[float, float], list[float]]:
-    """Setting -> its thumbs-up rates on the trained questions, one for each draw it was tried on."""
+    """Setting -> its thumbs-up rates on the trained questions, one for each seed it was tried with."""
     rates: dict[tuple[float, float], list[float]] = {}
-    for cell in search:
-        if (cell["experiment"], cell["method"]) == (name, method):
-            rates.setdefault((cell["learning_rate"], cell["beta"]), []).append(cell["trained thumbs_up"])
+    for run in search:
+        if (run["experiment"], run["method"]) == (name, method):
+            rates.setdefault((run["learning_rate"], run["beta"]), []).append(run["trained thumbs_up"])
     if not rates:
         raise ValueError(f"the search of experiment {name!r} holds no run of method {method!r}; `{COMMAND}` makes it")
     return rates
 
 
 def confirming_jobs(name: str, search: Iterable[Mapping]) -> list[Job]:
-    """The best settings of the first draw on two more, one under the first condition and one under the last.
+    """The best settings of the first seed with two more, one under the first condition and one under the last.
 
     Raises:
         ValueError: a method of the experiment has no run in the search.
@@ -115,7 +109,7 @@ def confirming_jobs(name: str, search: Iterable[Mapping]) -> list[Job]:
 def best_settings(search: Iterable[Mapping], name: str) -> dict[str, tuple[float, float]]:
     """The (learning_rate, beta) of each method with the highest mean thumbs-up rate on the trained questions.
 
-    The mean is over the draws; only settings that were tried on all of them count. The held-out sets take no part in
+    The mean is over the seeds; only settings that were tried with all of them count. The held-out sets take no part in
     the choice. Where two settings tie, the first is taken.
 
     Raises:
@@ -154,31 +148,31 @@ def _finished(file: Path, version: str) -> list[dict]:
     if json.loads(head) != {"code_version": version}:
         file.unlink()  # other code: nothing of it may be mixed in
         return []
-    cells = []
+    runs = []
     for line in lines:
         try:
-            cells.append(json.loads(line))
+            runs.append(json.loads(line))
         except json.JSONDecodeError:  # the line that was being written when it was stopped
             break
-    if len(cells) < len(lines):  # the next run must not be written behind half a line
-        file.write_text("\n".join([head, *lines[: len(cells)], ""]), encoding="utf-8")
-    return cells
+    if len(runs) < len(lines):  # the next run must not be written behind half a line
+        file.write_text("\n".join([head, *lines[: len(runs)], ""]), encoding="utf-8")
+    return runs
 
 
 def _run(jobs: Sequence[Job], done: list[dict], file: Path, description: str) -> list[dict]:
-    """Runs the jobs that are not done yet, one process per core, one thread each; returns all cells in order."""
-    known = {job_of(cell) for cell in done}
+    """Runs the jobs that are not done yet, one process per core, one thread each; returns all runs in order."""
+    known = {job_of(run) for run in done}
     missing = [job for job in dict.fromkeys(jobs) if job not in known]
     if missing:
         os.environ["OMP_NUM_THREADS"] = "1"  # read by the workers, which start fresh
         pool = ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), torch.set_num_threads, (1,))
         with pool, file.open("a", encoding="utf-8") as lines:
-            futures = [pool.submit(run_cell, *job) for job in missing]
+            futures = [pool.submit(train_and_score, *job) for job in missing]
             for future in tqdm(as_completed(futures), total=len(futures), desc=description, unit="run"):
                 done.append(future.result())
                 lines.write(json.dumps(done[-1]) + "\n")
                 lines.flush()
-    by_job = {job_of(cell): cell for cell in done}
+    by_job = {job_of(run): run for run in done}
     return [by_job[job] for job in jobs]
 
 
@@ -196,18 +190,18 @@ def run_all(names: Sequence[str] = (), file: Path = RESULTS_FILE) -> dict:
     for name in names:
         experiment(name)
     wanted = list(names) or list(EXPERIMENTS)
-    version, kept = code_version(), {"search": [], "cells": []}
+    version, kept = code_version(), {"search": [], "runs": []}
     if names:
         kept = load_results(file)
     unfinished = file.with_name(file.name + ".unfinished")
     done = _finished(unfinished, version)
     if not unfinished.exists():
         unfinished.write_text(json.dumps({"code_version": version}) + "\n", encoding="utf-8")
-    search = [cell for cell in kept["search"] if cell["experiment"] not in wanted]
+    search = [run for run in kept["search"] if run["experiment"] not in wanted]
     search += _run([job for name in wanted for job in search_jobs(name)], done, unfinished, "search")
     search += _run([job for name in wanted for job in confirming_jobs(name, search)], done, unfinished, "confirm")
-    cells = [cell for cell in kept["cells"] if cell["experiment"] not in wanted]
-    cells += _run([job for name in wanted for job in table_jobs(name, search)], done, unfinished, "table")
+    runs = [run for run in kept["runs"] if run["experiment"] not in wanted]
+    runs += _run([job for name in wanted for job in table_jobs(name, search)], done, unfinished, "table")
     place = {name: number for number, name in enumerate(EXPERIMENTS)}
     brief = [*FIELDS, "rows", "up", "used", "trained thumbs_up", "trained listed"]
     results = {
@@ -217,12 +211,12 @@ def run_all(names: Sequence[str] = (), file: Path = RESULTS_FILE) -> dict:
             "small": rounded(reference_scores()),
             "course": rounded(reference_scores(small=False)),
         },
-        "search": [{key: cell[key] for key in brief} for cell in sorted(search, key=lambda c: place[c["experiment"]])],
-        "cells": sorted(cells, key=lambda cell: place[cell["experiment"]]),
+        "search": [{key: run[key] for key in brief} for run in sorted(search, key=lambda c: place[c["experiment"]])],
+        "runs": sorted(runs, key=lambda run: place[run["experiment"]]),
     }
     _write(results, file)
     unfinished.unlink()
-    print(f"wrote {file.name}: {len(results['search'])} runs of the search, {len(results['cells'])} of the tables")
+    print(f"wrote {file.name}: {len(results['search'])} runs of the search, {len(results['runs'])} of the tables")
     return results
 
 
@@ -231,7 +225,7 @@ def _write(results: Mapping, file: Path) -> None:
     parts = []
     for key, value in results.items():
         if isinstance(value, list):
-            lines = ",\n".join(json.dumps(cell) for cell in value)
+            lines = ",\n".join(json.dumps(run) for run in value)
             parts.append(f"{json.dumps(key)}: [\n{lines}\n]")
         else:
             parts.append(f"{json.dumps(key)}: {json.dumps(value)}")
@@ -241,7 +235,7 @@ def _write(results: Mapping, file: Path) -> None:
 
 
 def load_results(file: Path = RESULTS_FILE) -> dict:
-    """The committed results: `command`, `code_version`, `reference`, `search` and `cells` (a dict for each run).
+    """The committed results: `command`, `code_version`, `reference`, `search` and `runs` (a dict for each run).
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -259,35 +253,35 @@ def load_results(file: Path = RESULTS_FILE) -> dict:
 
 
 def select(results: Mapping, name: str, **wanted) -> list[dict]:
-    """The cells of one experiment, in the order of the table: `select(results, "noise", method="kto", seed=0)`.
+    """The runs of one experiment, in the order of the table: `select(results, "noise", method="kto", seed=0)`.
 
     Raises:
         ValueError: an unknown experiment, or no run with these values.
     """
     experiment(name)
     found = [
-        cell for cell in results["cells"]
-        if cell["experiment"] == name and all(cell[key] == value for key, value in wanted.items())
+        run for run in results["runs"]
+        if run["experiment"] == name and all(run[key] == value for key, value in wanted.items())
     ]  # fmt: skip
     if not found:
         raise ValueError(f"the results of experiment {name!r} hold no run with {wanted}")
     return found
 
 
-def rerun(cell: Mapping) -> dict:
-    """Runs one stored cell again and compares: is the file genuine?
+def rerun(run: Mapping) -> dict:
+    """Runs one stored run again and compares: is the file genuine?
 
     Returns:
-        The fresh cell.
+        The fresh run.
 
     Raises:
         AssertionError: a number differs by more than the last printed digits; the message names it.
     """
-    fresh = run_cell(*job_of(cell))
-    differing = [name for name in cell if not _same(cell[name], fresh[name])]
+    fresh = train_and_score(*job_of(run))
+    differing = [name for name in run if not _same(run[name], fresh[name])]
     if differing:
-        found = {name: (cell[name], fresh[name]) for name in differing[:3]}
-        raise AssertionError(f"{job_of(cell)}: stored and fresh differ in {found}; `{COMMAND}` computes them again")
+        found = {name: (run[name], fresh[name]) for name in differing[:3]}
+        raise AssertionError(f"{job_of(run)}: stored and fresh differ in {found}; `{COMMAND}` computes them again")
     return fresh
 
 
@@ -299,16 +293,3 @@ def _same(one, other) -> bool:
     if isinstance(one, list):
         return len(one) == len(other) and all(map(_same, one, other))
     return one == other
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Compute the results of the experiments again.")
-    parser.add_argument("names", nargs="*", metavar="EXPERIMENT", help=f"default: all of {', '.join(EXPERIMENTS)}")
-    try:
-        run_all(parser.parse_args(arguments).names)
-    except ValueError as error:
-        parser.error(str(error))
-
-
-if __name__ == "__main__":
-    main()
