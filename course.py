@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The one entry to the course. Standard library only: it runs before anything is installed.
 
-    python course.py              set up once, then open JupyterLab on the first lesson
+    python course.py              set up once, then open JupyterLab on the first lesson (in your own folder, work/)
     python course.py help         this list
     python course.py doctor       check this machine, with a remedy for each problem
     python course.py inspect FILE what is in a file of thumbs, and the two weights
@@ -35,16 +35,16 @@ from pathlib import Path, PurePath
 
 ROOT = Path(__file__).resolve().parent
 LEARNER, TESTER = "requirements.txt", "tests/requirements.txt"
-FIRST_PAGE = "/lab/tree/notebooks/00_start_here.ipynb"
 NEEDED_GB = 3.0
 TESTING = ("test", "build", "bench", "scaling")
 MODULES = {  # command -> what runs it
-    "doctor": "kto_course.doctor", "inspect": "kto_lab.inspect", "interview": "kto_course.interview",
-    "run": "kto_course.runner", "build": "kto_course.build", "experiments": "kto_lab.results",
+    "open": "kto_course.workspace", "doctor": "kto_course.doctor", "inspect": "kto_lab.inspect",
+    "interview": "kto_course.interview", "run": "kto_course.runner", "build": "kto_course.build",
+    "experiments": "kto_lab.experiments",
     "museum": "kto_lab.museum", "bench": "kto_lab.bench", "scaling": "kto_lab.scaling", "export": "kto_lab.export",
     "assets": "kto_lab.recipes",
 }  # fmt: skip
-COMMANDS = ("open", "test", *MODULES)
+COMMANDS = ("test", *MODULES)
 
 
 def python_of(venv: PurePath, windows: bool) -> PurePath:
@@ -187,8 +187,6 @@ def steps_of(command: str, arguments: list[str], python: str) -> list[list[str]]
     module = [python, "-m"]
     lessons = [str(path.relative_to(ROOT)) for folder in ("", "deeper")
                for path in sorted((ROOT / "notebooks" / folder).glob("*.ipynb"))]  # fmt: skip
-    if command == "open":
-        return [[*module, "jupyter", "lab", f"--LabApp.default_url={FIRST_PAGE}", *arguments]]
     if command == "test":
         workers = ["-n", "2", "--dist=loadfile"]
         return [
@@ -204,7 +202,7 @@ def main(arguments: list[str]) -> int:
         print(__doc__)
         return 0
     if command not in COMMANDS:
-        print(f"There is no command {command!r}.\n{__doc__}", file=sys.stderr)
+        print(f"There is no command {command!r}; python course.py help lists them.", file=sys.stderr)
         return 2
     python = ensure_installed(command)
     for step in steps_of(command, arguments[1:], str(python)):
@@ -218,4 +216,10 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        status = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # `python course.py help | head -1`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)

@@ -8,10 +8,11 @@ notebooks/student/NN_topic.ipynb (exercises open, nothing run). NNb_topic.py bec
     python course.py build 03 --only    builds this lesson and its student copy, no page that others share
 
 In a source, {{times}} stands for the lesson's three times (read, exercises, run), and {{questions ID ID ID}} for these
-interview questions of the bank, each with its answer in a fold. The build adds two things to every lesson: a
+interview questions of the bank, each with its answer in a fold; a cell `# the cell of exercise ID` becomes that of the
+lesson which has this exercise. The build adds two things to every lesson: a
 link between the complete and the open copy, and a first code cell that says what to do under another Python.
-Besides the notebooks it writes kto_course/timings.json, the course map and the findings in README.md, the gallery
-figures/README.md and everything that kto_course/handouts.py makes.
+Besides the notebooks it writes kto_course/timings.json, the course map in README.md, the gallery
+figures/README.md and everything in kto_course/handouts.
 """
 
 import argparse
@@ -27,7 +28,8 @@ from pathlib import Path
 import jupytext
 import nbformat
 
-from kto_course import FIGURES, NOTEBOOKS, ROOT, handouts
+from kto_course import FIGURES, NOTEBOOKS, ROOT, checks
+from kto_course.handouts import products, quiz
 
 SOURCES = NOTEBOOKS / "src"
 STUDENT = NOTEBOOKS / "student"
@@ -43,7 +45,6 @@ except ImportError:
     raise ImportError("Another Python runs this lesson. Start it with `python course.py`, or choose the Python in "
                       "the course's folder .venv as this notebook's kernel.") from None'''
 MAP_START, MAP_END = "<!-- course map: written by kto_course/build.py -->", "<!-- end of course map -->"
-FINDINGS_START, FINDINGS_END = "<!-- findings: written by kto_course/build.py -->", "<!-- end of findings -->"
 
 
 def source_paths() -> list[Path]:
@@ -119,6 +120,7 @@ def cell_metadata(marks: dict) -> dict:
     return metadata | {"nbgrader": grading | {"schema_version": 3, "task": False}}
 
 
+PAGE = re.compile(r"^# the cell of exercise (\w+)$", flags=re.M)
 OPEN_LINK = re.compile(r"\[With open exercises\]\([^)]+\)")
 
 
@@ -140,7 +142,9 @@ def with_added_parts(cells, source: Path) -> list:
         added[1].source += f"\n\n[With open exercises]({open_link(relative_path(source))})"
     for cell in added:
         if cell.cell_type == "markdown":
-            cell.source = handouts.PLACEHOLDER.sub(lambda named: handouts.quiz_text(named[1].split()), cell.source)
+            cell.source = quiz.PLACEHOLDER.sub(lambda named: quiz.quiz_text(named[1].split()), cell.source)
+        else:
+            cell.source = PAGE.sub(lambda named: checks.exercise_cell(named[1]), cell.source)
     return added
 
 
@@ -318,12 +322,9 @@ def between(page: str, start: str, end: str, text: str) -> str:
     return f"{head}{start}\n{text}\n{end}{rest.split(end)[1]}"
 
 
-def with_written_parts(readme: str, timings: dict[str, int]) -> str:
-    """The README with its course map and its findings as sources and results have them now."""
-    from kto_lab import findings, results
-
-    readme = between(readme, MAP_START, MAP_END, course_map(timings))
-    return between(readme, FINDINGS_START, FINDINGS_END, findings.page(results.load_results()))
+def with_map(readme: str, timings: dict[str, int]) -> str:
+    """The README with its course map as the sources have it now."""
+    return between(readme, MAP_START, MAP_END, course_map(timings))
 
 
 def gallery() -> str:
@@ -338,9 +339,9 @@ def gallery() -> str:
 
 
 def write_pages(timings: dict[str, int]) -> None:
-    handouts.write()
+    products.write()
     readme = ROOT / "README.md"
-    readme.write_text(with_written_parts(readme.read_text(encoding="utf-8"), timings), encoding="utf-8")
+    readme.write_text(with_map(readme.read_text(encoding="utf-8"), timings), encoding="utf-8")
     (FIGURES / "README.md").write_text(gallery(), encoding="utf-8")
 
 
@@ -352,12 +353,12 @@ def out_of_date(timings: dict[str, int]) -> list[str]:
     stale += sorted(f"{path.name} (has no source)" for path in built - set(map(notebook_path, sources)))
     stale += stale_copies()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    if with_written_parts(readme, timings) != readme:
-        stale.append("README.md (course map or findings)")
+    if with_map(readme, timings) != readme:
+        stale.append("README.md (course map)")
     page = FIGURES / "README.md"
     if not page.exists() or page.read_text(encoding="utf-8") != gallery():
         stale.append("figures/README.md")
-    return stale + handouts.out_of_date()
+    return stale + products.out_of_date()
 
 
 def main() -> int:

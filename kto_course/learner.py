@@ -2,6 +2,9 @@
 
 The file is the one named by the environment variable KTO_PROGRESS, else work/progress.json beside course.py. If
 KTO_PROGRESS names a folder, every process keeps a file of its own there: the tests want each kernel to start afresh.
+
+Where our own solutions are run, in notebooks/ and in the solved copies in work/, no try, prediction or drill is noted:
+it would count as the learner's. With KTO_PROGRESS set, everything is noted.
 """
 
 import contextlib
@@ -14,8 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kto_course import WORK
+from kto_course import NOTEBOOKS, WORK
 
+SOLVED = tuple(folder / part for folder in (NOTEBOOKS, WORK / "solved") for part in ("", "deeper"))
 DEFAULT_FILE = WORK / "progress.json"
 VERSION = 1
 PARTS = ("exercises", "predictions", "ratings", "drills")
@@ -25,6 +29,16 @@ def progress_file() -> Path:
     """Where the progress is kept."""
     path = Path(os.environ.get("KTO_PROGRESS") or DEFAULT_FILE)
     return path / f"progress_{os.getpid()}.json" if path.is_dir() else path
+
+
+def counts() -> bool:
+    """Whether what is tried in this folder counts as the learner's own."""
+    if os.environ.get("KTO_PROGRESS"):
+        return True
+    try:
+        return Path.cwd().resolve() not in SOLVED
+    except OSError:  # the folder is gone
+        return True
 
 
 def _fresh() -> dict[str, Any]:
@@ -141,8 +155,8 @@ def update(change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def record_try(id: str, lesson: int, state: str, fault: str | None) -> None:
-    """Notes one check of an exercise: state is "passed", "wrong" or "open". An open one is no try."""
-    if state == "open":
+    """Notes one check of an exercise: state is that of an Outcome. One that is open or refused is no try."""
+    if state not in ("passed", "wrong") or not counts():
         return
 
     def change(record):
@@ -182,6 +196,8 @@ def ratings() -> dict[str, list[tuple[int, datetime.datetime]]]:
 
 def record_drill(id: str, passed: bool, seconds: float, when: datetime.datetime | None = None) -> None:
     """Notes one try of a blank-page drill: whether it passed, and the seconds since its clock was started."""
+    if not counts():
+        return
     when = when or datetime.datetime.now(datetime.UTC)
 
     def change(record):
@@ -260,7 +276,8 @@ def reveal(id: str, truth: str) -> None:
     def change(record):  # the first guess counts; running the cell again does not improve it
         record["predictions"].setdefault(id, {"guess": guess, "confidence": confidence, "right": right})
 
-    update(change)
+    if counts():
+        update(change)
 
 
 def predictions() -> dict[str, dict[str, Any]]:
@@ -311,6 +328,8 @@ def progress() -> None:
     """Prints a table of the exercises per lesson, those tried but not passed below it, and a small plot."""
     from kto_course.checks import ids_by_lesson
 
+    if not counts():
+        print("This is a solved copy, where nothing counts. What you did in the open ones:")
     done = exercises()
     rows = []
     for lesson, ids in ids_by_lesson().items():

@@ -99,6 +99,9 @@ def run_lessons(paths: list[Path]) -> int:
 
     Figures go to a temporary folder, the notebooks on disk are left as they are.
     """
+    if missing := [str(path) for path in paths if not path.is_file()]:
+        print(f"There is no notebook {', '.join(missing)}.", file=sys.stderr)
+        return 2
     runs = []
     with tempfile.TemporaryDirectory() as figures:
         os.environ["KTO_FIGURES"] = figures

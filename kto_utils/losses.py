@@ -2,7 +2,7 @@
 
 No model, no tokenizer, no configuration in here. Log-probabilities are natural logs, summed over the
 completion's tokens. KTO: arXiv 2402.01306; the form w * (1 - v) of v1, Eq. 7, equals lambda_y - v of the
-current version (as reported, Eq. 8).
+v4, Eq. 8.
 """
 
 import math
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 BAND_V1 = (1.0, 4 / 3)  # recommended range of lambda_D n_D / (lambda_U n_U): paper v1, Eq. 8
-BAND_CURRENT = (1.0, 3 / 2)  # the same in the current version, as reported (Eq. 9)
+BAND_CURRENT = (1.0, 3 / 2)  # the same in v4, Eq. 9
 
 
 def _check_logps(**named: torch.Tensor) -> None:
@@ -146,8 +146,7 @@ def balanced_weights(n_desirable: int, n_undesirable: int, ratio: float = 1.0) -
 
     Args:
         n_desirable, n_undesirable: how many thumbs up and down, each at least 1.
-        ratio: 1 gives both sides equal total weight; the paper recommends 1 to 4/3 (v1) or 1 to 3/2 (current
-            version, as reported).
+        ratio: 1 gives both sides equal total weight; the paper recommends 1 to 4/3 (v1) or 1 to 3/2 (v4).
 
     Returns:
         (desirable_weight, undesirable_weight).

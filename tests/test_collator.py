@@ -16,7 +16,8 @@ from kto_utils.logprobs import sequence_logps
 from kto_utils.model import load_reference_model
 from kto_utils.tokenizer import load_tokenizer
 
-LESSON = definitions("04_collator", "FIELDS", "pad_rows", "mismatched", "KTOPaddingCollator")
+LESSON = definitions("04_collator", "FIELDS", "pad_rows", "my_mismatched", "KTOPaddingCollator")
+LESSON["mismatched"] = LESSON["my_mismatched"]  # where the lesson goes on with the learner's own
 
 
 class OnlyPad:
@@ -385,16 +386,15 @@ def test_fields_of_different_length_are_refused_instead_of_padded_over(field):
 
 
 @settings(max_examples=50)
-@given(rows=batches, limit=st.sampled_from([None, 7, 12]))
-def test_the_lesson_and_the_package_make_the_same_batch(rows, limit):
+@given(rows=batches)
+def test_the_lesson_and_the_package_make_the_same_batch(rows):
     tokenizer = OnlyPad()
-    mine = LESSON["KTOPaddingCollator"](tokenizer, limit)(rows)
-    theirs = KTOPaddingCollator(tokenizer, limit)(rows)
+    mine, theirs = LESSON["KTOPaddingCollator"](tokenizer)(rows), KTOPaddingCollator(tokenizer)(rows)
     assert set(mine) == set(theirs)
     for field in theirs:
         assert torch.equal(mine[field], theirs[field])
         assert mine[field].dtype == theirs[field].dtype
-    assert LESSON["mismatched"](rows) == mismatched(rows)
+    assert LESSON["my_mismatched"](rows) == mismatched(rows)
     assert LESSON["FIELDS"] == FIELDS
-    for field, tensor in pad_rows(rows, 4, limit).items():
-        assert torch.equal(LESSON["pad_rows"](rows, 4, limit)[field], tensor)
+    for field, tensor in pad_rows(rows, 4).items():
+        assert torch.equal(LESSON["pad_rows"](rows, 4)[field], tensor)

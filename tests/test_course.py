@@ -37,13 +37,6 @@ def test_an_older_python_is_refused_by_name(tmp_path):
     assert "this is Python 3.10" in done.stderr
 
 
-def test_unknown_command_lists_the_commands():
-    done = subprocess.run([sys.executable, ROOT / "course.py", "tset"], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "no command 'tset'" in done.stderr
-    assert "course.py doctor" in done.stderr
-
-
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
     """A copy of the script's surroundings in a path with blanks and accents, with a fake installer."""
@@ -169,20 +162,44 @@ def test_every_command_hands_over_to_something_that_exists():
     for command in course.COMMANDS:
         for step in course.steps_of(command, [], "python"):
             for part in step:
-                if part.startswith("kto_utils."):
+                if part.startswith("kto_"):
                     assert importlib.util.find_spec(part), part
                 if part.endswith((".py", ".ipynb")) and not part.startswith("--"):
                     assert (ROOT / part).exists(), part
 
 
-def test_the_first_page_exists():
-    assert (ROOT / course.FIRST_PAGE.removeprefix("/lab/tree/")).exists()
-
-
-def test_the_hub_libraries_are_set_offline_and_the_package_is_importable():
+def test_the_hub_libraries_are_set_offline():
     env = course.environment()
     assert env["HF_HUB_OFFLINE"] == env["TRANSFORMERS_OFFLINE"] == env["HF_DATASETS_OFFLINE"] == "1"
-    assert env["PYTHONPATH"].split(course.os.pathsep)[0] == str(ROOT)
+
+
+@pytest.mark.parametrize("name", ["plain", "with a blank and an \u00e9"])
+def test_the_environment_s_python_imports_the_packages_from_any_folder(name, tmp_path, monkeypatch):
+    root, elsewhere = tmp_path / name, tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (root / "kto_nothing").mkdir(parents=True)
+    (root / "kto_nothing" / "__init__.py").write_text("found = 1\n", encoding="utf-8")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(root / ".venv")], check=True)
+    monkeypatch.setattr(course, "ROOT", root)
+    course.make_importable(root / ".venv")
+    (file,) = (root / ".venv").rglob("kto_from_scratch.pth")
+    before = file.stat().st_mtime_ns
+    course.make_importable(root / ".venv")
+    assert file.stat().st_mtime_ns == before, "it is written only when it must change"
+    python = course.python_of(root / ".venv", windows=course.os.name == "nt")
+    own = {k: v for k, v in course.os.environ.items() if k != "PYTHONPATH"}
+    code = "import kto_nothing; print(kto_nothing.found)"
+    done = subprocess.run([python, "-c", code], cwd=elsewhere, env=own, capture_output=True, text=True)
+    assert done.stdout == "1\n", done.stderr
+
+
+def test_an_unknown_command_and_a_missing_notebook_get_one_line():
+    for arguments, text in ((["tset"], "There is no command 'tset'"), (["run", "99.ipynb"], "There is no notebook 99")):
+        done = subprocess.run([sys.executable, ROOT / "course.py", *arguments], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert done.stderr.startswith(text)
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stdout == ""
 
 
 def test_ci_runs_exactly_the_test_command():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lesson_source import definitions
 from transformers import PreTrainedTokenizerFast
 
+from kto_course.tokens import tokenize_with_mask
 from kto_utils import world
 from kto_utils.data import (
     check_row,
@@ -36,7 +37,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def lesson():
-    return definitions("03_tokenization", "ids_of", "common_prefix", "tokenize_feedback", "unpair", "scored_ids")
+    return definitions("03_tokenization", "my_tokenize_with_mask")
 
 
 def scored(example):
@@ -353,23 +354,13 @@ def test_pairing_up_names_a_missing_field(field):
         pair_up([ROW, without(ROW, field)], seed=0)
 
 
-# The lesson's versions
+# The lesson's version
 
 
 @settings(max_examples=150)
-@given(TEXT, VISIBLE, st.booleans(), st.none() | st.integers(1, 40))
-@example("USER: Sky? ASSISTANT: ", "It is blue.", True, None)
-def test_the_lesson_tokenizes_as_the_package_does(lesson, tokenizer, prompt, completion, label, max_length):
-    row = {"prompt": prompt, "completion": completion, "label": label}
-    derived = lesson["tokenize_feedback"](row, tokenizer, max_length)
-    if any(derived["label_mask"]):
-        assert derived == tokenize_feedback(row, tokenizer, max_length)
-    else:
-        with pytest.raises(ValueError, match="no token of the completion is left"):
-            tokenize_feedback(row, tokenizer, max_length)
-
-
-@given(st.integers(0, 12), st.integers(0, 99))
-def test_the_lesson_unpairs_as_the_package_does(lesson, n, seed):
-    pairs = random_pairs(n, seed)
-    assert lesson["unpair"](pairs, seed) == unpair(pairs, seed)
+@given(TEXT, VISIBLE)
+@example("USER: Sky? ASSISTANT: ", "It is blue.")
+def test_the_lesson_and_what_it_goes_on_with_tokenize_as_the_package_does(lesson, tokenizer, prompt, completion):
+    package = tokenize_feedback({"prompt": prompt, "completion": completion, "label": True}, tokenizer)
+    for function in (lesson["my_tokenize_with_mask"], tokenize_with_mask):
+        assert function(prompt, completion, tokenizer) == (package["input_ids"], package["label_mask"])

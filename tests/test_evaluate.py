@@ -17,7 +17,7 @@ from kto_utils.tokenizer import load_tokenizer
 
 TOKENIZER = load_tokenizer()
 QUESTIONS = world.trained_questions()[::8]
-LESSON = definitions("07_train", "rates", "exact_kl", "least_kl")
+LESSON = definitions("07_train", "rates", "exact_rate") | definitions("07b_price", "exact_kl", "least_kl")
 probabilities = st.floats(0.01, 0.99)
 
 
@@ -51,7 +51,7 @@ def polished():
 
 @pytest.fixture(scope="module")
 def collapsed(reference, feedback):
-    """Both weights 1 with three thumbs down for each up: lesson 07, section 9."""
+    """Both weights 1 with three thumbs down for each up: lesson 07, section 7."""
     policy, _ = train.train_kto(load_reference_model(), reference, feedback, TOKENIZER, steps=20, learning_rate=1e-3)
     return policy
 

@@ -7,8 +7,9 @@ import statistics
 import pytest
 import torch
 
-from kto_lab import experiments
-from kto_lab.experiments import EXPERIMENTS, Setting, feedback, setting_of
+from kto_lab.experiments import protocol, reference_points, runs, scores, thumbs
+from kto_lab.experiments.protocol import EXPERIMENTS, Setting, setting_of
+from kto_lab.experiments.thumbs import feedback
 from kto_utils.data import pair_up
 from kto_utils.evaluate import exact_kl, rates, thumbs_up_rate
 from kto_utils.model import load_reference_model, reference_of
@@ -44,7 +45,7 @@ def test_every_experiment_has_a_question_a_hypothesis_and_at_least_five_seeds():
         assert chosen.question.endswith(("?", "."))
         assert len(chosen.hypothesis) > 40
         assert len(chosen.seeds) >= 5
-        assert not set(experiments.VALIDATION_SEEDS) & set(chosen.seeds)
+        assert not set(protocol.VALIDATION_SEEDS) & set(chosen.seeds)
 
 
 def test_settings_come_from_a_search_or_from_the_conditions():
@@ -76,7 +77,7 @@ def test_the_two_groups_of_questions_that_are_held_out_get_no_thumbs(rows):
 )
 def test_unknown_names_are_refused(names, message):
     with pytest.raises(ValueError, match=message):
-        experiments.run_cell(*names, 0, 1e-4, 0.1)
+        runs.train_and_score(*names, 0, 1e-4, 0.1)
 
 
 # --- feedback -------------------------------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ def test_thinning_takes_one_kind_only(rows):
 
 def test_at_least_one_thumb_of_a_kind_is_left():
     rows = [{"prompt": "", "completion": str(i), "label": i < 3} for i in range(9)]
-    assert counts(experiments._thinned(rows, True, 0.01, random.Random(0))) == (1, 6)
+    assert counts(thumbs._thinned(rows, True, 0.01, random.Random(0))) == (1, 6)
 
 
 def test_flips_hit_about_their_share_and_change_no_reply(rows):
@@ -143,9 +144,9 @@ def test_the_majority_s_taste_decides_its_share_of_the_thumbs(rows):
     assert texts(mixed) == texts(rows)
     likes = {"polite and right": [], "rude and right": []}
     for row in mixed:
-        for taste, thumbs in likes.items():
+        for taste, given in likes.items():
             if judge(by_prompt[row["prompt"]], row["completion"], taste=taste):
-                thumbs.append(row["label"])
+                given.append(row["label"])
     assert statistics.mean(likes["polite and right"]) == pytest.approx(0.7, abs=0.11)  # four standard errors
     assert statistics.mean(likes["rude and right"]) == pytest.approx(0.3, abs=0.11)
 
@@ -172,11 +173,11 @@ def test_short_and_long_ups_part_the_thumbs_up_at_the_median(rows):
 
 def test_the_measures_of_the_reference_are_those_of_evaluate():
     reference = load_reference_model(small=True)
-    scores = experiments.reference_scores()
-    assert scores["trained thumbs_up"] == pytest.approx(thumbs_up_rate(reference), abs=1e-12)
-    assert scores["trained kl"] == 0.0
-    assert scores["trained excess_kl"] == pytest.approx(0.0, abs=1e-9)
-    assert scores["trained unknown"] == pytest.approx(1.0 - rates(reference)["listed"], abs=1e-12)
+    found = scores.reference_scores()
+    assert found["trained thumbs_up"] == pytest.approx(thumbs_up_rate(reference), abs=1e-12)
+    assert found["trained kl"] == 0.0
+    assert found["trained excess_kl"] == pytest.approx(0.0, abs=1e-9)
+    assert found["trained unknown"] == pytest.approx(1.0 - rates(reference)["listed"], abs=1e-12)
 
 
 def test_the_measures_of_a_policy_are_those_of_evaluate():
@@ -184,28 +185,28 @@ def test_the_measures_of_a_policy_are_those_of_evaluate():
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.mul_(1.02)
-    logps = [experiments._logps(model, "trained") for model in (policy, reference)]
-    found = experiments._measures(*logps, "trained")
+    logps = [scores.logps_on(model, "trained") for model in (policy, reference)]
+    found = scores.measures(*logps, "trained")
     assert found["kl"] == pytest.approx(exact_kl(policy, reference), abs=1e-12)
     assert found["kl"] > found["excess_kl"] >= 0
     assert found["polite"] == pytest.approx(rates(policy)["polite"], abs=1e-12)
 
 
 def test_an_exact_optimum_has_no_excess():
-    logps = experiments._reference_logps(True, None, "trained")
-    up = torch.tensor([[reply.thumbs_up for reply in experiments.replies(q)] for q in trained_questions()])
+    logps = scores.reference_logps_on(True, None, "trained")
+    up = torch.tensor([[reply.thumbs_up for reply in scores.replies(q)] for q in trained_questions()])
     p = (logps.exp() * up).sum(-1, keepdim=True)
     for tilt in (-1.5, 2.0):
         best = logps + tilt * up - torch.log(1 - p + p * math.exp(tilt))
-        found = experiments._measures(best, logps, "trained")
+        found = scores.measures(best, logps, "trained")
         assert found["kl"] > 0.01
         assert found["excess_kl"] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_the_mean_length_survives_a_model_that_left_the_list():
-    logps = experiments._reference_logps(True, None, "trained")
-    found = experiments._measures(logps - 2000.0, logps, "trained")  # e^-2000 is 0 in float64
-    assert found["length"] == pytest.approx(experiments._measures(logps, logps, "trained")["length"], abs=1e-9)
+    logps = scores.reference_logps_on(True, None, "trained")
+    found = scores.measures(logps - 2000.0, logps, "trained")  # e^-2000 is 0 in float64
+    assert found["length"] == pytest.approx(scores.measures(logps, logps, "trained")["length"], abs=1e-9)
 
 
 # --- reference points -----------------------------------------------------------------------------------------------
@@ -221,11 +222,11 @@ LOGPS = {
     [("mismatched", 0.0), ("matched", 0.5), ("unclamped", -1.0), ("zero", 0.0), ("exact", 1.25)],
 )
 def test_each_reference_point_is_what_its_name_says(name, expected):
-    assert float(experiments.ReferencePoint(name, lambda: 1.25)(LOGPS)) == expected
+    assert float(reference_points.ReferencePoint(name, lambda: 1.25)(LOGPS)) == expected
 
 
 def test_the_moving_average_remembers_and_is_clamped_when_used():
-    point = experiments.ReferencePoint("moving average", lambda: 0.0)
+    point = reference_points.ReferencePoint("moving average", lambda: 0.0)
     assert float(point(LOGPS)) == 0.0
     assert point.average == pytest.approx(-0.1)
     up = LOGPS | {"policy_kl_logps": torch.tensor([4.0, 4.0]), "reference_kl_logps": torch.zeros(2)}
@@ -233,7 +234,7 @@ def test_the_moving_average_remembers_and_is_clamped_when_used():
 
 
 def test_a_watched_reference_point_uses_its_own_and_notes_all():
-    point = experiments.WatchedReferencePoint(
+    point = reference_points.WatchedReferencePoint(
         "unclamped", lambda: 1.25, lambda: {"mismatched": [0.0, 1.0], "unclamped": [-2.0, 0.0]}
     )
     used = [float(point(LOGPS)) for _ in range(11)]
@@ -247,8 +248,8 @@ def test_a_watched_reference_point_uses_its_own_and_notes_all():
 
 def test_the_probe_of_an_unmoved_policy_says_zero_and_of_a_moved_one_does_not(rows):
     policy = load_reference_model(small=True)
-    probe = experiments._probe(policy, reference_of(policy), rows[:64], seed=0)
-    assert all(values == [0.0] * experiments.N_PROBES for values in probe().values())
+    probe = reference_points.probe(policy, reference_of(policy), rows[:64], 16, seed=0)
+    assert all(values == [0.0] * reference_points.N_PROBES for values in probe().values())
     with torch.no_grad():
         policy.lm_head.weight.mul_(1.05)
     moved = probe()
@@ -261,20 +262,20 @@ def test_the_probe_of_an_unmoved_policy_says_zero_and_of_a_moved_one_does_not(ro
 
 def test_a_method_that_finds_no_pair_leaves_the_model_as_it_was(monkeypatch):
     monkeypatch.setitem(
-        EXPERIMENTS, "clean pairs", experiments.Experiment("", "", "", {"clean": {"only": "down"}}, search="clean")
+        EXPERIMENTS, "clean pairs", protocol.Experiment("", "", "", {"clean": {"only": "down"}}, search="clean")
     )
-    cell = experiments.run_cell("clean pairs", "clean", "dpo", 0, 1e-3, 0.1)
-    assert cell["used"] == 0
-    assert cell["trained kl"] == 0.0
+    run = runs.train_and_score("clean pairs", "clean", "dpo", 0, 1e-3, 0.1)
+    assert run["used"] == 0
+    assert run["trained kl"] == 0.0
 
 
 def test_a_run_says_what_it_could_use_and_scores_the_way(monkeypatch):
-    short = experiments.Experiment("", "", "", {"path": {"steps": 3, "track": (1, 3)}}, search="path")
+    short = protocol.Experiment("", "", "", {"path": {"steps": 3, "track": (1, 3)}}, search="path")
     monkeypatch.setitem(EXPERIMENTS, "frontier", short)
-    kto, dpo = (experiments.run_cell("frontier", "path", method, 0, 1e-3, 0.1) for method in ("kto", "dpo"))
+    kto, dpo = (runs.train_and_score("frontier", "path", method, 0, 1e-3, 0.1) for method in ("kto", "dpo"))
     assert kto["used"] == kto["rows"] == dpo["rows"]
     assert dpo["used"] < dpo["rows"]
-    for cell in (kto, dpo):
-        assert [point["step"] for point in cell["path"]] == [1, 3]
-        assert cell["path"][-1]["thumbs_up"] == cell["trained thumbs_up"]
-        assert cell["path"][0]["thumbs_up"] != cell["path"][1]["thumbs_up"]
+    for run in (kto, dpo):
+        assert [point["step"] for point in run["path"]] == [1, 3]
+        assert run["path"][-1]["thumbs_up"] == run["trained thumbs_up"]
+        assert run["path"][0]["thumbs_up"] != run["path"][1]["thumbs_up"]

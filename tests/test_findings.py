@@ -1,25 +1,25 @@
-"""Statistics and endings: what an interval is, what a contrast adds up, when a hypothesis counts as supported."""
+"""Statistics and verdicts: what an interval is, what a contrast adds up, when a hypothesis counts as supported."""
 
 import math
 
 import numpy as np
 import pytest
 
-from kto_lab import findings
-from kto_lab.experiments import EXPERIMENTS
-from kto_lab.results import load_results
+from kto_lab.experiments import findings
+from kto_lab.experiments.protocol import EXPERIMENTS
+from kto_lab.experiments.results import load_results
 
 STORED = load_results()
 
 
 def made_up(values, name="clean pairs"):
     """Results with one measure: {(condition, method): [a value for each seed]}."""
-    cells = [
+    runs = [
         {"experiment": name, "condition": condition, "method": method, "seed": seed, "m": value}
         for (condition, method), numbers in values.items()
         for seed, value in zip(EXPERIMENTS[name].seeds, numbers, strict=False)
     ]
-    return {"cells": cells, "reference": {"small": {"m": 0.25}}}
+    return {"runs": runs, "reference": {"small": {"m": 0.25}}}
 
 
 def test_the_interval_holds_the_mean_and_grows_with_the_spread():
@@ -52,17 +52,17 @@ def test_no_interval_from_fewer_than_two_seeds(values, message):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "ending"),
+    ("low", "high", "verdict"),
     [(0.1, 0.3, "supported"), (-0.3, -0.1, "refuted here"), (-0.1, 0.2, "inconclusive"), (0.0, 0.2, "inconclusive")],
 )
-def test_an_ending_needs_the_whole_interval_on_one_side(low, high, ending):
-    assert findings.Difference((low + high) / 2, low, high, ()).ending == ending
+def test_a_verdict_needs_the_whole_interval_on_one_side(low, high, verdict):
+    assert findings.Difference((low + high) / 2, low, high, ()).verdict == verdict
 
 
-def test_a_contrast_is_paired_by_seed_whatever_the_order_of_the_cells():
+def test_a_contrast_is_paired_by_seed_whatever_the_order_of_the_runs():
     kto, dpo = [0.1 * i for i in range(8)], [0.1 * i - 0.05 for i in range(8)]
     results = made_up({("clean", "kto"): kto, ("clean", "dpo"): dpo})
-    results["cells"] = results["cells"][::-1]
+    results["runs"] = results["runs"][::-1]
     found = findings.difference(results, "clean pairs", findings.versus("clean", "kto", "dpo", "m"))
     assert found.values == pytest.approx([0.05] * 8)
     assert found.high - found.low < 1e-9
@@ -86,18 +86,18 @@ def test_every_experiment_but_the_spot_checks_has_a_contrast_that_its_runs_can_a
     assert set(findings.CONTRASTS) == set(EXPERIMENTS) - {"full size"}
     for found in findings.findings(STORED):
         assert found.difference.low <= found.difference.mean <= found.difference.high
-        assert found.ending == found.difference.ending
+        assert found.verdict == found.difference.verdict
         assert len(found.difference.values) == len(EXPERIMENTS[found.name].seeds)
 
 
 def test_a_finding_follows_its_numbers():
     better = made_up({("clean", "dpo"): [0.6 + 0.01 * i for i in range(8)], ("clean", "kto"): [0.5] * 8})
-    for cell in better["cells"]:
-        cell[findings.UP] = cell["m"]
-    assert findings.finding(better, "clean pairs").ending == "supported"
-    for cell in better["cells"]:
-        cell[findings.UP] = -cell["m"]
-    assert findings.finding(better, "clean pairs").ending == "refuted here"
+    for run in better["runs"]:
+        run[findings.UP] = run["m"]
+    assert findings.finding(better, "clean pairs").verdict == "supported"
+    for run in better["runs"]:
+        run[findings.UP] = -run["m"]
+    assert findings.finding(better, "clean pairs").verdict == "refuted here"
     with pytest.raises(ValueError, match="spot_checks"):
         findings.finding(STORED, "full size")
 
@@ -113,4 +113,4 @@ def test_the_page_lists_every_finding_with_its_interval():
     page = findings.page(STORED)
     for found in findings.findings(STORED):
         assert found.hypothesis in page
-        assert f"*{found.ending.capitalize()}*: {found.difference}" in page
+        assert f"*{found.verdict.capitalize()}*: {found.difference}" in page

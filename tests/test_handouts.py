@@ -18,7 +18,8 @@ from markdown_it import MarkdownIt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 
-from kto_course import build, checks, formula_card, handouts
+from kto_course import build, checks
+from kto_course.handouts import anki, card, formula_card, products, quiz, wording
 from kto_course.questions import load_questions
 from kto_utils import prospect
 from kto_utils.evaluate import least_kl
@@ -36,7 +37,7 @@ each_formula = pytest.mark.parametrize("line", FORMULAS.values(), ids=FORMULAS.k
 
 @pytest.fixture(scope="module")
 def made():
-    return handouts.products()
+    return products.products()
 
 
 def words(text):
@@ -67,15 +68,16 @@ def texts_of(question):
 
 
 def test_the_stored_products_are_those_of_the_bank(made, monkeypatch):
-    monkeypatch.setattr(handouts, "products", lambda: made)
-    assert handouts.out_of_date() == []
+    monkeypatch.setattr(products, "products", lambda: made)
+    assert products.out_of_date() == []
 
 
 def test_a_changed_answer_makes_deck_sheet_and_quiz_stale(made, monkeypatch):
     changed = [dataclasses.replace(q, short="Another answer.") if q.id == "clamp_order" else q for q in BANK]
-    monkeypatch.setattr(handouts, "bank", lambda: tuple(changed))
-    monkeypatch.setattr(handouts, "formula_card_files", dict)
-    assert set(handouts.out_of_date()) == {
+    monkeypatch.setattr(products, "bank", lambda: tuple(changed))
+    monkeypatch.setattr(wording, "bank", lambda: tuple(changed))
+    monkeypatch.setattr(products, "formula_card_files", dict)
+    assert set(products.out_of_date()) == {
         "notebooks/handouts/quiz/06_kto_loss.json",
         "notebooks/handouts/kto_from_scratch.apkg",
         "notebooks/handouts/interview_sheet.html",
@@ -89,29 +91,29 @@ def test_a_changed_formula_makes_the_card_stale(made, monkeypatch):
         for group, lines in formula_card.CARD.items()
     }  # fmt: skip
     monkeypatch.setattr(formula_card, "CARD", changed)
-    card = handouts.formula_card_files()
-    assert [path for path, data in card.items() if not handouts.same(path, made[path], data)] == [
+    drawn = card.formula_card_files()
+    assert [path for path, data in drawn.items() if not products.same(path, made[path], data)] == [
         "figures/formula_card.svg", "figures/formula_card.pdf", "figures/formula_card.png",
     ]  # fmt: skip
 
 
 def test_writing_mends_a_spoilt_product_and_removes_a_quiz_without_lesson(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(handouts, "products", lambda: made)
-    assert set(handouts.write(tmp_path)) == set(made)
-    assert handouts.write(tmp_path) == []
+    monkeypatch.setattr(products, "products", lambda: made)
+    assert set(products.write(tmp_path)) == set(made)
+    assert products.write(tmp_path) == []
     sheet = tmp_path / "notebooks" / "handouts" / "interview_sheet.html"
     sheet.write_text("spoilt", encoding="utf-8")
     stray = tmp_path / "notebooks" / "handouts" / "quiz" / "99_gone.json"
     stray.write_text("[]", encoding="utf-8")
-    assert handouts.out_of_date(tmp_path) == [
+    assert products.out_of_date(tmp_path) == [
         "notebooks/handouts/interview_sheet.html", "notebooks/handouts/quiz/99_gone.json (has no questions)",
     ]  # fmt: skip
-    assert handouts.write(tmp_path) == ["notebooks/handouts/interview_sheet.html"]
+    assert products.write(tmp_path) == ["notebooks/handouts/interview_sheet.html"]
     assert not stray.exists()
 
 
 def test_made_twice_they_have_the_same_bytes(made):
-    again = handouts.formula_card_files() | {"notebooks/handouts/kto_from_scratch.apkg": handouts.anki_deck(BANK)}
+    again = card.formula_card_files() | {"notebooks/handouts/kto_from_scratch.apkg": anki.anki_deck(BANK)}
     assert {path: made[path] for path in again} == again
 
 
@@ -148,7 +150,7 @@ def folds(text):
 
 @each_question
 def test_choices_and_code_stand_before_the_fold_and_the_answer_inside(question):
-    cell = handouts._question(question)
+    cell = quiz._question(question)
     before = cell.split("<details>")[0]
     assert folds(cell) == 1
     if question.kind == "choice":
@@ -190,7 +192,7 @@ def test_a_changed_question_puts_the_lesson_out_of_step(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "notebook_path", lambda source: target)
     assert build.in_step(source, {source.stem: 10})
     changed = tuple(dataclasses.replace(q, short="Another answer.") if q.lesson == "04" else q for q in BANK)
-    monkeypatch.setattr(handouts, "bank", lambda: changed)
+    monkeypatch.setattr(quiz, "bank", lambda: changed)
     assert not build.in_step(source, {source.stem: 10})
 
 
@@ -203,7 +205,7 @@ def test_folded_answers_add_no_reading_minutes(tmp_path):
 
 def test_a_question_that_the_bank_does_not_know_is_named():
     with pytest.raises(ValueError, match="the question bank has no who_is_he"):
-        handouts.quiz_text(["kto_data", "who_is_he"])
+        quiz.quiz_text(["kto_data", "who_is_he"])
 
 
 # ------------------------------------------------------------------------------------------------- jupyterquiz
@@ -223,7 +225,7 @@ def test_the_quiz_files_hold_every_question_with_a_choice_or_a_number():
 
 @pytest.mark.parametrize("question", [q for q in BANK if q.kind in ("choice", "number")], ids=lambda q: q.id)
 def test_an_entry_of_the_quiz_knows_the_right_answer(question):
-    (entry,) = json.loads(handouts.quiz_json([question]))
+    (entry,) = json.loads(quiz.quiz_json([question]))
     right = [answer for answer in entry["answers"] if answer.get("correct")]
     assert len(right) == 1
     assert words_of_html(right[0]["feedback"]) == ["Right", *words(question.short)]
@@ -234,7 +236,7 @@ def test_an_entry_of_the_quiz_knows_the_right_answer(question):
         assert right[0]["value"] == question.answer
         # What a learner reads in the answer must be taken for right at this number of significant digits.
         digits = entry["precision"]
-        assert f"{float(handouts.shown_answer(question)):.{digits}g}" == f"{question.answer:.{digits}g}"
+        assert f"{float(wording.shown_answer(question)):.{digits}g}" == f"{question.answer:.{digits}g}"
     # jupyterquiz makes links of [..](..) and tags of <http..>; a text of ours that looks so would be torn up.
     for text in [entry["question"], *(a.get("answer", "") + a.get("feedback", "") for a in entry["answers"])]:
         assert not re.search(r"\]\(|<http|\\\$", text)
@@ -279,8 +281,8 @@ def test_the_fields_in_anki_are_those_of_the_bank(imported):
     for number in imported.find_notes(""):
         note = imported.get_note(number)
         question = BY_ID[note["Id"]]
-        assert list(note.keys()) == list(handouts.FIELDS)
-        assert list(note.values()) == handouts.note_fields(question)
+        assert list(note.keys()) == list(anki.FIELDS)
+        assert list(note.values()) == anki.note_fields(question)
         for field, text in (("Question", question.question), ("Long", question.long), ("Source", question.source)):
             assert words_of_html(note[field]) == words(text), (question.id, field)
         for text in texts_of(question):
@@ -304,9 +306,9 @@ def test_a_card_shows_the_choices_in_front_and_the_answer_behind(imported):
 
 def test_ids_stay_when_other_questions_come_and_go():
     def guids(package):
-        return {row[5].split("\x1f")[-1]: row[1:3] for row in handouts.anki_content(package)[0]}
+        return {row[5].split("\x1f")[-1]: row[1:3] for row in anki.anki_content(package)[0]}
 
-    few, all_of_them = guids(handouts.anki_deck(BANK[5:9])), guids(handouts.anki_deck(BANK))
+    few, all_of_them = guids(anki.anki_deck(BANK[5:9])), guids(anki.anki_deck(BANK))
     assert len({guid for guid, _ in all_of_them.values()}) == len(BANK)
     assert few.items() <= all_of_them.items()
 

@@ -10,11 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from kto_course import checks, interview, learner
+from kto_course import build, checks, interview, learner
+from kto_course.checks import engine
+from kto_course.interview import buttons, for_two, schedule, terminal
+from kto_course.interview.cards import RUNGS
+from kto_course.interview.session import Session
 from kto_course.questions import load_questions
+from kto_utils import losses
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCE = ROOT / "notebooks" / "src" / "13_interview.py"
+SOURCES = checks.sources(13)
 NOON = datetime.datetime(2026, 3, 2, 12, tzinfo=datetime.UTC)
 DAY = datetime.timedelta(days=1)
 BANK = load_questions()
@@ -77,16 +82,16 @@ def check_the_rule(due):
 
 def test_a_question_comes_again_after_1_3_7_16_days_and_a_failure_starts_anew():
     check_the_rule(interview.due)
-    assert interview.INTERVALS == (1, 3, 7, 16)
+    assert schedule.INTERVALS == (1, 3, 7, 16)
 
 
 def due_by_the_source(old, new):
-    """interview.due with one change in its source."""
-    source = Path(interview.__file__).read_text(encoding="utf-8")
+    """schedule.due with one change in its source."""
+    source = Path(schedule.__file__).read_text(encoding="utf-8")
     node = next(n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == "due")
     text = ast.get_source_segment(source, node)
     assert text.count(old) == 1, old
-    names = dict(vars(interview))
+    names = dict(vars(schedule))
     exec(text.replace(old, new), names)
     return names["due"]
 
@@ -141,19 +146,19 @@ def check_the_draw(draw):
 
 
 def test_what_went_badly_comes_first_then_failed_lessons_then_due_then_new_then_the_rest():
-    check_the_draw(interview.draw)
+    check_the_draw(schedule.draw)
 
 
 @pytest.mark.parametrize(
     "broken",
     [
         lambda questions, count, *_: list(questions)[:count],
-        lambda q, c, h, f, now, seed: interview.draw(q, c, {}, f, now, seed),
-        lambda q, c, h, f, now, seed: interview.draw(q, c, h, set(), now, seed),
-        lambda q, c, h, f, now, seed: interview.draw(q, c, h, f, now + 30 * DAY, seed),
-        lambda q, c, h, f, now, seed: interview.draw(q, c, h, f, now, 0),
-        lambda q, c, h, f, now, seed: interview.draw(q, len(q), h, f, now, seed),
-        lambda q, c, h, f, now, seed: interview.draw(q, c, {k: v[:1] for k, v in h.items()}, f, now, seed),
+        lambda q, c, h, f, now, seed: schedule.draw(q, c, {}, f, now, seed),
+        lambda q, c, h, f, now, seed: schedule.draw(q, c, h, set(), now, seed),
+        lambda q, c, h, f, now, seed: schedule.draw(q, c, h, f, now + 30 * DAY, seed),
+        lambda q, c, h, f, now, seed: schedule.draw(q, c, h, f, now, 0),
+        lambda q, c, h, f, now, seed: schedule.draw(q, len(q), h, f, now, seed),
+        lambda q, c, h, f, now, seed: schedule.draw(q, c, {k: v[:1] for k, v in h.items()}, f, now, seed),
     ],
 )
 def test_a_broken_draw_is_noticed(broken):
@@ -173,9 +178,9 @@ def test_same_seed_and_history_same_questions_another_seed_others():
 
 
 def test_a_new_question_in_the_bank_does_not_reshuffle_the_others():
-    before = [q.id for q in interview.draw(BANK, len(BANK), {}, set(), NOON, 0)]
+    before = [q.id for q in schedule.draw(BANK, len(BANK), {}, set(), NOON, 0)]
     more = [*BANK, replace(BANK[0], id="one_more")]
-    after = [q.id for q in interview.draw(more, len(more), {}, set(), NOON, 0)]
+    after = [q.id for q in schedule.draw(more, len(more), {}, set(), NOON, 0)]
     assert [id for id in after if id != "one_more"] == before
 
 
@@ -222,7 +227,7 @@ def test_a_session_step_by_step_and_what_is_noted():
     assert first.question.strip() in session.question()
     with pytest.raises(ValueError, match="look at the answer"):
         session.rate(2)
-    rungs = [session.answer() for _ in interview.RUNGS]
+    rungs = [session.answer() for _ in RUNGS]
     assert first.short.strip() in rungs[0]
     assert first.long.strip() in rungs[1]
     assert all(f.answer.strip() in rungs[2] for f in first.follow_ups)
@@ -248,11 +253,11 @@ def test_a_session_step_by_step_and_what_is_noted():
 
 def test_the_right_choice_and_number_stand_in_the_first_rung():
     choice = next(q for q in BANK if q.kind == "choice")
-    session = interview.Session([choice], 3, {}, False, Clock())
+    session = Session([choice], 3, {}, False, Clock())
     assert session.question().count("\n- ") == len(choice.choices)
     assert f"**{'abcdefgh'[choice.answer]}).**" in session.answer()
     for number in [q for q in BANK if q.kind == "number"][:1]:
-        assert f"**{number.answer}.**" in interview.Session([number], 3, {}, False, Clock()).answer()
+        assert f"**{number.answer}.**" in Session([number], 3, {}, False, Clock()).answer()
 
 
 def test_without_remembering_the_file_is_neither_read_nor_written(own_file):
@@ -346,14 +351,14 @@ def test_in_a_terminal_it_asks_and_notes(monkeypatch, capsys):
 @pytest.mark.parametrize("lines", [("q",), ("", "q"), (), ("", "", "", "", "q")])
 def test_a_terminal_session_ends_when_asked_and_when_input_ends(monkeypatch, capsys, lines):
     typed(monkeypatch, *lines)
-    interview.main(["--minutes", "3", "--topics", "loss"])
+    terminal.main(["--minutes", "3", "--topics", "loss"])
     assert "Ended." in capsys.readouterr().out
     assert learner.ratings() == {}
 
 
 def test_the_command_line_names_the_topics(capsys):
     with pytest.raises(SystemExit):
-        interview.main(["--topics", "cooking"])
+        terminal.main(["--topics", "cooking"])
     assert "reference_point" in capsys.readouterr().err
 
 
@@ -366,7 +371,7 @@ def test_with_buttons_it_asks_and_notes():
     pytest.importorskip("ipywidgets")
     clock = Clock()
     session = interview.start(6, topics="loss", clock=clock)
-    time, text, onward, rates = parts(interview.panel(session))
+    time, text, onward, rates = parts(buttons.panel(session))
     assert "Question 1 of 2" in text.value
     assert onward.description == "Show: 30 seconds"
     assert all(button.disabled for button in rates)
@@ -394,7 +399,7 @@ def test_with_buttons_it_asks_and_notes():
 def test_buttons_follow_when_the_session_went_on_without_them():
     pytest.importorskip("ipywidgets")
     session = interview.start(6, topics="loss", clock=Clock())
-    _, text, onward, rates = parts(interview.panel(session))
+    _, text, onward, rates = parts(buttons.panel(session))
     onward.click()
     session.rate(3)
     rates[1].click()
@@ -414,7 +419,8 @@ def test_shown_in_a_notebook_it_has_buttons_and_a_text_that_never_changes(monkey
 
 
 def test_no_output_widget_no_interact_no_thread():
-    source = Path(interview.__file__).read_text(encoding="utf-8")
+    source = "".join(path.read_text(encoding="utf-8") for path in Path(interview.__file__).parent.glob("*.py"))
+    assert "ipywidgets.Button" in source
     assert not re.search(r"ipywidgets\.(Output|interact)|threading|sleep", source)
 
 
@@ -438,13 +444,12 @@ def test_the_ten_drills_have_their_points():
 
 
 def function_of(id):
-    """Our solution as a function, run with the imports of lesson 13 alone."""
+    """Our solution as a function, run with the imports of the notebook whose page it is, and nothing else."""
     source = checks.solved_cell(id)[0]
     names = {"__name__": "lesson_13"}
-    if SOURCE.exists():
-        tree = ast.parse(SOURCE.read_text(encoding="utf-8"))
-        imports = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
-        exec(compile(ast.Module(imports, []), "imports", "exec"), names)
+    (path,) = (path for path in SOURCES if re.search(rf'exercise="(?:drill_)?{id}"', path.read_text(encoding="utf-8")))
+    imports = [n for n in ast.parse(path.read_text("utf-8")).body if isinstance(n, ast.Import | ast.ImportFrom)]
+    exec(compile(ast.Module(imports, []), "imports", "exec"), names)
     exec(source, names)
     return names[next(n.name for n in ast.parse(source).body if isinstance(n, ast.FunctionDef))]
 
@@ -469,11 +474,13 @@ def test_a_drill_shows_a_hole_refuses_wrong_answers_and_passes_ours(id, capsys):
         drill.check(wrong)
         assert "not right yet" in capsys.readouterr().out
     drill.solution()
-    assert capsys.readouterr().out == "The clock still runs. drill.solution(now=True) shows it all the same.\n"
+    assert capsys.readouterr().out == "The clock still runs. solution(now=True) shows it all the same.\n"
     drill.check(solution)
-    assert capsys.readouterr().out.startswith("passed: ")
+    told = capsys.readouterr().out
+    assert told.startswith("passed: ")
     drill.solution()
     shown = capsys.readouterr().out
+    assert told.partition("An interviewer")[1:] == shown.partition("An interviewer")[1:]
     assert checks.solved_cell(id)[0].strip() in shown
     assert shown.count("\n- ") == len(interview.DRILLS[id].listens_for)
     assert [(passed, seconds) for passed, seconds, _ in learner.drills()[id]] == [(False, 30.0)] * 3 + [(True, 30.0)]
@@ -505,6 +512,35 @@ def test_after_the_time_it_says_so_and_still_checks(capsys):
     assert re.search(rf"{READY[0]} +3 +2 +2:00 +\d+:00", table)
 
 
+def test_after_a_syntax_error_the_older_function_is_not_judged(capsys, monkeypatch):
+    drill = interview.drill("reference_point", clock=Clock())
+    older = function_of("reference_point")
+    monkeypatch.setitem(checks.unread, "my_reference_point", "expected ':', line 1")
+    capsys.readouterr()
+    drill.check(older)
+    out = capsys.readouterr().out
+    assert "could not read the cell" in out
+    assert "listens for" not in out
+    assert not drill.passed
+    assert learner.drills() == learner.exercises() == {}
+    monkeypatch.delitem(checks.unread, "my_reference_point")
+    drill.check(older)
+    assert capsys.readouterr().out.startswith("passed: ")
+    assert len(learner.drills()["reference_point"]) == 1
+
+
+def test_the_packages_own_function_is_no_answer_to_a_drill(capsys):
+    drill = interview.drill("reference_point", clock=Clock())
+    drill.check(losses.reference_point)
+    assert "the package's own function" in capsys.readouterr().out
+    assert learner.drills() == learner.exercises() == {}
+    assert engine.attempt(drill.exercise, losses.reference_point).state == "refused"
+
+
+def test_a_page_says_what_it_is_without_an_address():
+    assert repr(interview.drill("kto_loss")).startswith("Blank page kto_loss: .check(my_kto_loss) tries it")
+
+
 def test_before_the_first_drill_the_table_is_empty(capsys):
     interview.times()
     assert capsys.readouterr().out == "No drill yet.\n"
@@ -522,12 +558,12 @@ def test_a_drill_that_cannot_be_is_refused_in_words(arguments, words):
 
 
 def test_the_mock_interview_takes_45_minutes_and_names_one_topic_once():
-    assert sum(minutes for minutes, _, _ in interview.SLOTS) == 45
+    assert sum(minutes for minutes, _, _ in for_two.SLOTS) == 45
     for seed in range(20):
         mock = interview.mock(seed)
         assert mock == interview.mock(seed)
         assert len({q.topic for q in mock.questions}) == len(mock.questions) == 4
-        wanted = [difficulty for _, _, difficulty in interview.SLOTS if difficulty]
+        wanted = [difficulty for _, _, difficulty in for_two.SLOTS if difficulty]
         assert [q.difficulty for q in mock.questions] == wanted
         assert mock.drill in interview.DRILLS
     assert len({interview.mock(seed).questions[0].id for seed in range(20)}) > 5
@@ -547,30 +583,47 @@ def test_the_candidate_sees_no_question_and_the_interviewer_all():
 
 
 def test_the_scoring_sheet_has_anchors_for_1_3_and_5():
-    rows = [line.strip("| \n").split("|") for line in interview.scoring_sheet().splitlines() if line.startswith("|")]
+    sheet = (ROOT / "notebooks" / "handouts" / "scoring_sheet.md").read_text(encoding="utf-8")
+    rows = [line.strip("| \n").split("|") for line in sheet.splitlines() if line.startswith("|")]
     assert [cell.strip() for cell in rows[0]] == ["what", "1", "3", "5", "score"]
     assert len(rows[2:]) == 6
     assert all(cell.strip() for row in rows[2:] for cell in row[:4])
-    assert "6 to 30" in interview.scoring_sheet()
+    assert "6 to 30" in sheet
 
 
 # The lesson.
 
 
 def lesson_cells():
-    return re.split(r"^# %%", SOURCE.read_text(encoding="utf-8"), flags=re.M)
+    return [cell for path in SOURCES for cell in re.split(r"^# %%", path.read_text(encoding="utf-8"), flags=re.M)]
 
 
-def test_the_lesson_has_every_drill_with_the_solution_of_its_own_lesson():
-    """The copy in lesson 13 is the model solution, word for word; its grade id is another, so nothing counts twice."""
+def test_each_drill_is_a_page_of_the_lesson_with_the_cell_of_its_own_lesson():
+    """The build fills it in; its grade id is another, so nothing counts twice."""
     own = checks.ids_by_lesson()[13]
-    names = [id if id in own else f"drill_{id}" for id in interview.DRILLS]
-    assert re.findall(r'^# %% exercise="(\w+)"', SOURCE.read_text(encoding="utf-8"), flags=re.M) == names
+    names = {id if id in own else f"drill_{id}" for id in interview.DRILLS}
+    found = [name for cell in lesson_cells() for name in re.findall(r'^ exercise="(\w+)"', cell)]
+    assert len(found) == len(set(found))
+    assert set(found) == names
     assert not {f"drill_{id}" for id in interview.DRILLS} & EVERY_EXERCISE
-    for id, name in zip(interview.DRILLS, names, strict=True):
-        cell = next(c for c in lesson_cells() if c.startswith(f' exercise="{name}"'))
-        body = [line for line in cell.strip().splitlines()[1:] if "### " not in line]
-        assert "\n".join(body).strip() == checks.solved_cell(id)[0].strip(), (
-            f"copy the cell of {id} from its lesson into lesson 13"
-        )
-        assert cell.count("### BEGIN SOLUTION") == cell.count("### END SOLUTION") == 1
+    cells = [cell for path in SOURCES for cell in build.read_source(path, 1).cells if "nbgrader" in cell.metadata]
+    pages = {cell.metadata.nbgrader.grade_id: cell.source for cell in cells}
+    for name in names:
+        body = [line for line in pages[name].splitlines() if "### " not in line]
+        assert "\n".join(body).strip() == checks.solved_cell(name.removeprefix("drill_"))[0].strip()
+        assert pages[name].count("### BEGIN SOLUTION") == pages[name].count("### END SOLUTION") == 1
+
+
+def test_each_page_has_a_variable_of_its_own_and_is_checked_with_its_own_function():
+    """So a page whose clock was not started is a NameError, never a judgement on another page's task."""
+    cells = lesson_cells()
+    started = [
+        (i, *re.search(r'^(\w+) = interview\.drill\("(\w+)"\)$', cell, flags=re.M).groups())
+        for i, cell in enumerate(cells)
+        if "= interview.drill(" in cell and "[markdown]" not in cell
+    ]
+    assert {id for _, _, id in started} == set(interview.DRILLS) - set(checks.ids_by_lesson()[13])
+    for at, variable, id in started:
+        assert variable == f"{id}_page"
+        assert cells[at + 1].startswith(f' exercise="drill_{id}"')
+        assert cells[at + 2].strip() == f"{variable}.check(my_{id})"

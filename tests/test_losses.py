@@ -1,6 +1,6 @@
 """The losses: the authors' numbers, what KTO does not promise, and every refusal; see also test_properties.py."""
 
-import json
+import contextlib
 import math
 
 import pytest
@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lesson_source import definitions
 
-from kto_lab import RESULTS
+from kto_lab import authors
 from kto_utils.losses import balanced_weights, dpo_loss, kto_loss, reference_point
 
 F64 = torch.float64
-STORED = json.loads((RESULTS / "halos_kto_cases.json").read_text(encoding="utf-8"))
+AUTHORS = authors.load_cases()
 
 nats = st.floats(-60.0, 60.0, allow_subnormal=False)
 weights = st.floats(0.1, 20.0)
@@ -46,45 +46,37 @@ def gradient_of(r, *settings):
 # ---------------------------------------------------------------- the authors' code
 
 
-@pytest.fixture(params=range(len(STORED["cases"])))
-def case(request):
-    case = dict(STORED["cases"][request.param])
-    for name in ("policy_logps", "reference_logps", "kl_policy_logps", "kl_reference_logps"):
-        case[name] = t(*case[name])
-    case["settings"] = [case[name] for name in ("beta", "desirable_weight", "undesirable_weight")]
-    case["label"] = torch.tensor(case["label"])
-    case["expected"] = {
-        k: t(*v) if isinstance(v, list) else torch.tensor(v, dtype=F64) for k, v in case["expected"].items()
-    }
-    return case
+each_case = pytest.mark.parametrize("case", AUTHORS, ids=range(len(AUTHORS)))
 
 
 def test_stored_cases_are_the_authors_and_cover_what_matters():
-    assert "HALOs main 4831988" in STORED["about"]
-    assert len(STORED["cases"]) == 24
-    shares = {sum(c["label"]) / len(c["label"]) for c in STORED["cases"]}
+    assert "HALOs main 4831988" in authors.about()
+    assert len(AUTHORS) == 24
+    shares = {float(case.label.double().mean()) for case in AUTHORS}
     assert {0.0, 1.0} < shares  # one-sided batches and mixed ones
-    points = [c["expected"]["z0"] for c in STORED["cases"]]
+    points = [float(case.z0) for case in AUTHORS]
     assert 0.0 in points
     assert max(points) > 1.0
 
 
+@each_case
 def test_agrees_with_the_authors_code(case):
-    policy, expected = case["policy_logps"].requires_grad_(), case["expected"]
-    z0 = reference_point(case["kl_policy_logps"], case["kl_reference_logps"])
-    losses = kto_loss(policy, case["reference_logps"], case["label"], z0, *case["settings"])
+    policy = case.policy_logps.clone().requires_grad_()
+    z0 = reference_point(case.kl_policy_logps, case.kl_reference_logps)
+    losses = kto_loss(policy, case.reference_logps, case.label, z0, *case.settings)
     losses.mean().backward()
     close = {"rtol": 1e-6, "atol": 0.0}
-    torch.testing.assert_close(z0, expected["z0"], **close)
-    torch.testing.assert_close(losses.detach(), expected["losses"], **close)
-    torch.testing.assert_close(losses.detach().mean(), expected["loss"], **close)
-    torch.testing.assert_close(policy.grad, expected["grad_policy_logps"], **close)
+    torch.testing.assert_close(z0, case.z0, **close)
+    torch.testing.assert_close(losses.detach(), case.losses, **close)
+    torch.testing.assert_close(losses.detach().mean(), case.loss, **close)
+    torch.testing.assert_close(policy.grad, case.gradient, **close)
 
 
+@each_case
 def test_with_the_authors_rounded_z0_only_their_cancellation_is_left(case):
-    z0 = float(case["expected"]["z0"])  # a float32 number
-    losses = kto_loss(case["policy_logps"], case["reference_logps"], case["label"], z0, *case["settings"])
-    torch.testing.assert_close(losses, case["expected"]["losses"], rtol=1e-9, atol=0.0)
+    z0 = float(case.z0)  # a float32 number
+    losses = kto_loss(case.policy_logps, case.reference_logps, case.label, z0, *case.settings)
+    torch.testing.assert_close(losses, case.losses, rtol=1e-9, atol=0.0)
 
 
 # ---------------------------------------------------------------- the reference point
@@ -303,36 +295,57 @@ def test_balanced_weights_refuses_what_it_cannot_balance(arguments, error, messa
 
 # ---------------------------------------------------------------- the lesson's own versions
 
-LESSON = definitions("06_kto_loss", "reference_point", "kto_loss", "balanced_weights", "kl")
+LESSON = definitions("06_kto_loss", "my_reference_point", "my_kto_loss", "my_kto_gradient")
+DEEPER = definitions("06b_what_kto_promises", "kl", "my_weight_band")
+
+
+@contextlib.contextmanager
+def float64():
+    """The lesson's default type, so that a weight such as 1.33 is not rounded to float32 on the way."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(F64)
+    yield
+    torch.set_default_dtype(before)
 
 
 @given(batches())
 def test_the_lessons_kto_loss_is_the_packages(batch):
     r, label, *settings = batch
     free = r.clone().requires_grad_()
-    mine = LESSON["kto_loss"](free, torch.zeros_like(r), label, *settings)
+    with float64():
+        mine = LESSON["my_kto_loss"](free, torch.zeros_like(r), label, *settings)
     mine.mean().backward()
     assert torch.equal(mine.detach(), loss_of(*batch))
     assert torch.equal(free.grad, gradient_of(*batch))
 
 
+@given(batches())
+def test_the_lessons_gradient_is_that_of_the_packages_loss(batch):
+    with float64():
+        mine = LESSON["my_kto_gradient"](*batch)
+    torch.testing.assert_close(mine, gradient_of(*batch), rtol=1e-9, atol=1e-14)
+
+
 @given(st.lists(st.tuples(nats, nats), min_size=1, max_size=9))
 def test_the_lessons_reference_point_is_the_packages(pairs):
     policy, reference = t(*[a for a, _ in pairs]).requires_grad_(), t(*[b for _, b in pairs])
-    mine = LESSON["reference_point"](policy, reference)
+    mine = LESSON["my_reference_point"](policy, reference)
     assert torch.equal(mine, reference_point(policy, reference))
     assert not mine.requires_grad
 
 
 @given(st.integers(1, 1000), st.integers(1, 1000), st.floats(0.5, 2.0))
-def test_the_lessons_balanced_weights_are_the_packages(n_up, n_down, ratio):
-    assert LESSON["balanced_weights"](n_up, n_down, ratio) == balanced_weights(n_up, n_down, ratio)
+def test_the_lessons_band_of_weights_ends_at_the_packages_balanced_ones(n_up, n_down, ratio):
+    ends = DEEPER["my_weight_band"](n_up, n_down, 1.0, ratio)
+    for end, at in zip(ends, (1.0, ratio), strict=True):
+        up, down = balanced_weights(n_up, n_down, at)
+        assert end == pytest.approx(up / down)
 
 
-def test_the_lessons_kl_is_the_librarys():
+def test_the_deeper_lessons_kl_is_the_librarys():
     p, q = t(0.2, 0.5, 0.3), t(0.6, 0.3, 0.1)
     library = torch.distributions.kl_divergence(*(torch.distributions.Categorical(probs=x) for x in (p, q)))
-    torch.testing.assert_close(LESSON["kl"](p, q), library)
+    torch.testing.assert_close(DEEPER["kl"](p, q), library)
 
 
 @given(st.lists(st.tuples(nats, nats, nats, nats), min_size=1, max_size=9), st.floats(0.01, 2.0))

@@ -12,8 +12,7 @@ from nbgrader.api import Gradebook
 ROOT = Path(__file__).resolve().parents[1]
 LESSON = "01_prospect_theory"  # the quickest
 WRONG = {
-    "balance": "answer = 22.5  # multiplied, not solved",
-    "rank_weights": "def my_rank_weights(probabilities, w):\n    return w(probabilities)",
+    "kto_value": "def my_kto_value(r, label, **others):\n    return sigmoid(0.1 * r)",
 }
 
 

@@ -13,8 +13,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Polygon
 from PIL import Image
 
+from kto_course.pictures import lesson_00
 from kto_course.pictures.intervals import draw_intervals
-from kto_course.pictures.lesson_00 import kto_picture
 from kto_utils import plotting
 from kto_utils.plotting import DOWN, NEUTRAL, UP, label_line, save_figure, use_course_style
 
@@ -95,10 +95,10 @@ def test_a_name_is_accepted_only_if_it_stays_inside_the_folder(name):
         assert not set(name) & set("./\\ ")
 
 
-def test_figures_go_to_the_projects_folder_unless_the_environment_says_otherwise(monkeypatch, tmp_path):
+def test_figures_go_to_the_learners_folder_unless_the_environment_says_otherwise(monkeypatch, tmp_path):
     assert plotting.figures_folder() == tmp_path / "figures"
     monkeypatch.delenv("KTO_FIGURES")
-    assert plotting.figures_folder() == Path(plotting.__file__).resolve().parents[1] / "figures"
+    assert plotting.figures_folder() == Path(plotting.__file__).resolve().parents[1] / "work" / "figures"
 
 
 def test_the_style_gives_each_of_seven_curves_its_own_colour():
@@ -126,8 +126,19 @@ def test_label_line_writes_the_text_beside_the_point():
     assert text.xyann == (4, 0)
 
 
-def test_kto_picture_moves_liked_replies_right_and_disliked_ones_left():
-    (ax,) = kto_picture().axes
+@pytest.fixture
+def kto_drawing(monkeypatch):
+    """The figure that `kto_picture` publishes, in the course's style."""
+    use_course_style()
+    shown = []
+    monkeypatch.setattr(lesson_00, "publish", lambda fig, name, alt: shown.append(fig))
+    lesson_00.kto_picture()
+    (fig,) = shown
+    return fig
+
+
+def test_kto_picture_moves_liked_replies_right_and_disliked_ones_left(kto_drawing):
+    (ax,) = kto_drawing.axes
     moves = [
         t
         for t in ax.texts
@@ -140,8 +151,8 @@ def test_kto_picture_moves_liked_replies_right_and_disliked_ones_left():
     assert [shift < 0 for shift in colours[to_rgb(DOWN)]] == [True, True]
 
 
-def test_kto_picture_draws_one_thumb_up_and_two_down():
-    (ax,) = kto_picture().axes
+def test_kto_picture_draws_one_thumb_up_and_two_down(kto_drawing):
+    (ax,) = kto_drawing.axes
     fists = {to_rgb(UP): [], to_rgb(DOWN): []}
     for patch in ax.patches:
         if isinstance(patch, Polygon):
@@ -151,12 +162,10 @@ def test_kto_picture_draws_one_thumb_up_and_two_down():
     assert fists == {to_rgb(UP): [True], to_rgb(DOWN): [False, False]}
 
 
-def test_kto_picture_keeps_every_word_inside_the_figure():
-    use_course_style()
-    fig = kto_picture()
-    fig.canvas.draw()
-    frame = fig.bbox
-    for text in fig.axes[0].texts:
+def test_kto_picture_keeps_every_word_inside_the_figure(kto_drawing):
+    kto_drawing.canvas.draw()
+    frame = kto_drawing.bbox
+    for text in kto_drawing.axes[0].texts:
         box = text.get_window_extent()
         assert frame.x0 <= box.x0, text.get_text()
         assert box.x1 <= frame.x1, text.get_text()
@@ -199,4 +208,4 @@ def test_plotting_imports_nothing_of_the_course_and_no_torch():
     tree = ast.parse(Path(plotting.__file__).read_text(encoding="utf-8"))
     names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
     names |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-    assert {name.split(".")[0] for name in names} == {"os", "pathlib", "collections", "matplotlib"}
+    assert {name.split(".")[0] for name in names} == {"os", "pathlib", "matplotlib"}

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lesson_source import SOURCES, definitions
 
+from kto_course.pictures import lesson_01b
 from kto_utils.prospect import prospect_value, value, weight
 
 ROOT = Path(__file__).resolve().parents[1]
-LESSON = "01_prospect_theory"
+LESSON, DEEPER = "01_prospect_theory", "01b_ranks_and_lotteries"
 
 exponents = st.floats(0.05, 1.0)
 aversions = st.floats(0.1, 5.0)
@@ -307,32 +308,42 @@ def test_prospect_value_passes_on_what_value_and_weight_refuse():
 # ---------------------------------------------------------------- the lesson
 
 
-@given(gambles(), exponents, aversions, gammas, gammas, st.booleans(), st.floats(-20, 20))
-def test_the_lesson_s_definitions_equal_the_package_s(gamble, alpha, aversion, gamma, delta, cumulative, ref):
+@given(gambles(), exponents, aversions, gammas, gammas, st.floats(-20, 20))
+def test_the_lesson_s_definitions_equal_the_package_s(gamble, alpha, aversion, gamma, delta, ref):
     z, p = gamble
     lesson = LESSON_NAMES
     np.testing.assert_allclose(
         lesson["value"](z, alpha, aversion, ref), value(z, alpha, aversion, ref), atol=1e-12
     )
     np.testing.assert_allclose(lesson["weight"](p, gamma), weight(p, gamma), rtol=1e-12, atol=1e-15)
-    arguments = (z, p, alpha, aversion, ref, gamma, delta)
     for alpha_loss in (None, 0.6):
-        got = lesson["prospect_value"](*arguments, alpha_loss=alpha_loss, cumulative=cumulative)
-        wanted = prospect_value(*arguments, alpha_loss=alpha_loss, cumulative=cumulative)
+        got = DEEPER_NAMES["prospect_value"](z, p, alpha, aversion, gamma, delta, alpha_loss)
+        wanted = prospect_value(z, p, alpha, aversion, 0.0, gamma, delta, alpha_loss)
         assert got == pytest.approx(wanted, rel=1e-9, abs=1e-9)
 
 
-LESSON_NAMES = definitions(LESSON, "value", "weight", "rank_weights", "prospect_value")
+LESSON_NAMES = definitions(LESSON, "value", "weight")
+DEEPER_NAMES = definitions(DEEPER, "rank_weights", "prospect_value")
 
 
-def test_the_slider_of_the_lesson_redraws_its_picture():
-    lesson = definitions(LESSON, "value", "value_curve", "draw", "slider", "picture", "redraw")
-    lesson["slider"].observe(lesson["redraw"], names="value")
-    before = lesson["picture"].value
-    lesson["slider"].value = 0.10
-    after = lesson["picture"].value
+def test_the_slider_redraws_its_picture():
+    slider, picture = lesson_01b.alpha_slider(value).children
+    before = picture.value
+    slider.value = 0.10
+    after = picture.value
     assert before[:4] == after[:4] == b"\x89PNG"
-    assert after == lesson["draw"](0.10) != before
+    assert after == lesson_01b.value_png(value, 0.10) != before
+
+
+def test_without_ipywidgets_there_are_still_pictures(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)  # import ipywidgets raises ImportError
+    monkeypatch.setenv("KTO_FIGURES", str(tmp_path))
+    assert lesson_01b.alpha_slider(value) is None
+    assert (tmp_path / "01_alpha_panels.png").exists()
+
+
+def test_the_lesson_itself_needs_no_widgets():
+    assert "widget" not in (SOURCES / f"{LESSON}.py").read_text(encoding="utf-8")
 
 
 def test_importing_prospect_and_plotting_does_not_import_torch():
@@ -350,13 +361,17 @@ def imported_names(path):
 
 
 def test_the_lesson_imports_neither_torch_nor_a_module_that_does():
-    light = ("kto_utils.plotting.", "kto_utils.prospect", "kto_course.check", "kto_course.predict", "kto_course.reveal")
-    names = list(imported_names(SOURCES / f"{LESSON}.py"))
+    light = ("kto_utils.plotting.", "kto_utils.prospect", "kto_course.check", "kto_course.predict", "kto_course.reveal",
+             "kto_course.pictures.lesson_01")  # fmt: skip
+    names = [name for stem in (LESSON, DEEPER) for name in imported_names(SOURCES / f"{stem}.py")]
     assert "numpy" in names  # the search itself works
     for name in names:
         assert name.split(".")[0] not in {"torch", "transformers", "datasets", "scipy"}, name
-        assert not name.startswith("kto_utils") or name.startswith(light), name
-    code = "import sys; from kto_course import check, predict; check.balance(0.5); print('torch' in sys.modules)"
+        assert not name.startswith(("kto_utils", "kto_course", "kto_lab")) or name.startswith(light), name
+    code = (
+        "import sys; from kto_course import check, predict; from kto_course.pictures import lesson_01, lesson_01b; "
+        "check.balance(0.5); check.yours_or_ours('kto_value'); print('torch' in sys.modules)"
+    )
     with tempfile.TemporaryDirectory() as folder:
         own = os.environ | {"PYTHONPATH": str(ROOT), "KTO_PROGRESS": folder}
         run = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True)

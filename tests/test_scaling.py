@@ -28,7 +28,7 @@ from transformers import (
 from trl import KTOConfig
 from trl_setup import quiet
 
-from kto_lab import scaling
+from kto_lab import scaling, trl_pitfalls
 from kto_lab.checkpoints import load_checkpoint
 from kto_lab.distributed import Processes
 from kto_lab.export import export_world
@@ -384,7 +384,7 @@ def test_every_line_of_an_accelerate_file_is_known_to_the_installed_accelerate(p
 @pytest.fixture(scope="module")
 def pitfalls():
     with quiet():
-        return scaling.pitfalls()
+        return trl_pitfalls.pitfalls()
 
 
 def test_trl_makes_batches_of_one_kind_of_thumb_from_pairs_unless_they_are_shuffled(pitfalls):

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 STUDENT = NOTEBOOKS / "student"
 
-COPIES = sorted(STUDENT.glob("*.ipynb"))
+COPIES = sorted(STUDENT.rglob("*.ipynb"))  # those of the deeper notebooks too
 each_copy = pytest.mark.parametrize("path", COPIES, ids=lambda path: path.stem)
 BLOCK = re.compile(r"^([ \t]*)### BEGIN SOLUTION\n(.*?)^[ \t]*### END SOLUTION$", flags=re.M | re.S)
 
@@ -26,7 +26,7 @@ def read(path):
 
 
 def lesson_of(path):
-    return read(NOTEBOOKS / path.name)
+    return read(NOTEBOOKS / path.relative_to(STUDENT))
 
 
 def grading(cell):
@@ -43,15 +43,30 @@ def with_holes(source):
     return BLOCK.sub(lambda block: f"{block[1]}...  # your code here" if block[1] else "# your code here", source)
 
 
+def without_switch(text):
+    """A text without the link that leads from one copy of a lesson to the other."""
+    return re.sub(r"\[(?:With open exercises|Solved, with all outputs)\]\([^)]+\)", "SWITCH", text)
+
+
+def open_copy(lesson):
+    """The open copy of a lesson that has one; any other file itself."""
+    copied = STUDENT / lesson.relative_to(NOTEBOOKS) if lesson.is_relative_to(NOTEBOOKS) else lesson
+    return copied if lesson.suffix == ".ipynb" and copied.exists() else lesson
+
+
 def links(cell):
     """A cell's text with its paths to files cut out, and these paths."""
     pattern = r"\]\(([^)#\s]+)" if cell.cell_type == "markdown" else r"\"(\.\./[^\"\n]+)"
-    paths = [target for target in re.findall(pattern, cell.source) if not re.match(r"\w+:", target)]
-    return re.sub(pattern, "PATH", cell.source), paths
+    source = without_switch(cell.source)
+    paths = [target for target in re.findall(pattern, source) if not re.match(r"\w+:", target)]
+    return re.sub(pattern, "PATH", source), paths
 
 
-def differences(student, lesson):
-    """Everything in which a student notebook is not the lesson with holes; [] when all is well."""
+def differences(student, lesson, folder=Path()):
+    """Everything in which a student notebook is not the lesson with holes; [] when all is well.
+
+    Both lie in `folder`, below notebooks/student/ and below notebooks/.
+    """
     found = []
     if student.metadata != lesson.metadata or student.nbformat_minor != lesson.nbformat_minor:
         found.append("the notebook's metadata")
@@ -71,9 +86,7 @@ def differences(student, lesson):
         if text != expected:
             found.append(f"cell {number}: source")
         for path, theirs in zip(paths, their_paths, strict=True):
-            here, there = (STUDENT / path).resolve(), (NOTEBOOKS / theirs).resolve()
-            copied = STUDENT / there.name
-            right = copied if there.parent == NOTEBOOKS and copied.exists() else there
+            here, right = (STUDENT / folder / path).resolve(), open_copy((NOTEBOOKS / folder / theirs).resolve())
             if here != right or not here.exists():
                 found.append(f"cell {number}: {path} should lead to {right.name}")
     return found
@@ -107,13 +120,23 @@ def leaks(text, lesson):
 def test_every_lesson_with_exercises_has_its_copy():
     with_checks = {number for number, ids in checks.ids_by_lesson().items() if ids}
     assert with_checks <= {int(path.stem[:2]) for path in COPIES}
-    marked = [path.name for path in sorted(NOTEBOOKS.glob("*.ipynb")) if any(map(grading, read(path).cells))]
-    assert marked == [path.name for path in COPIES]
+    lessons = [*sorted(NOTEBOOKS.glob("*.ipynb")), *sorted(NOTEBOOKS.glob("deeper/*.ipynb"))]
+    marked = {path.relative_to(NOTEBOOKS) for path in lessons if any(map(grading, read(path).cells))}
+    assert marked == {path.relative_to(STUDENT) for path in COPIES}
 
 
 @each_copy
 def test_a_student_cell_is_the_lessons_cell_with_holes_and_nothing_else_changed(path):
-    assert differences(read(path), lesson_of(path)) == []
+    assert differences(read(path), lesson_of(path), path.relative_to(STUDENT).parent) == []
+
+
+@each_copy
+def test_the_two_copies_of_a_lesson_lead_to_each_other(path):
+    for notebook, folder, other in ((read(path), path.parent, NOTEBOOKS / path.relative_to(STUDENT)),
+                                    (lesson_of(path), NOTEBOOKS / path.relative_to(STUDENT).parent, path)):  # fmt: skip
+        text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+        (target,) = re.findall(r"\[(?:With open exercises|Solved, with all outputs)\]\(([^)]+)\)", text)
+        assert (folder / target).resolve() == other
 
 
 @each_copy
@@ -128,9 +151,13 @@ def test_every_exercise_has_one_cell_to_fill_in_and_one_locked_cell_that_counts(
     cells = [grading(cell) for cell in read(path).cells if grading(cell)]
     ids = [cell["grade_id"] for cell in cells]
     assert len(set(ids)) == len(ids)
-    exercises = checks.ids_by_lesson().get(int(path.stem[:2]), [])
+    lesson = checks.ids_by_lesson().get(int(path.stem[:2]), [])
+    exercises = [id for id in lesson if id in ids]  # the others stand in the deeper notebook, or in the lesson
     assert [cell["grade_id"] for cell in cells if cell["grade"]] == [f"check_{id}" for id in exercises]
-    assert set(exercises) <= set(ids)
+    both = [other for other in COPIES if other.stem[:2] == path.stem[:2]]
+    found = [grading(cell)["grade_id"] for other in both for cell in read(other).cells if grading(cell).get("solution")]
+    assert set(lesson) <= set(found)
+    assert len(set(found)) == len(found)
     for cell in cells:
         if cell["grade"]:
             assert cell["locked"]
@@ -186,14 +213,17 @@ def test_an_outdated_and_an_orphaned_copy_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "STUDENT", tmp_path)
     (tmp_path / "99_old.ipynb").write_text("{}", encoding="utf-8")
     stale = build.stale_copies()
-    assert {f"student/{path.name}" for path in COPIES} <= set(stale)
+    below = [path.relative_to(STUDENT) for path in COPIES]
+    assert {f"student/{path.as_posix()}" for path in below} <= set(stale)
     assert "student/99_old.ipynb (has no lesson with exercises)" in stale
     build.write_student_copies()
-    assert all((tmp_path / path.name).exists() for path in COPIES)
+    assert all((tmp_path / path).exists() for path in below)
 
 
 def printed(cell):
-    return "".join(output.get("text", "") for output in cell.outputs)
+    """What a cell printed, without the line in which `check.yours_or_ours` says whose function the lesson takes."""
+    text = "".join(output.get("text", "") for output in cell.outputs)
+    return re.sub(r"^going on with (?:yours|ours): .+\n", "", text, flags=re.M)
 
 
 def announced(cell):
@@ -207,7 +237,7 @@ def test_it_runs_to_the_end_with_every_exercise_open(path, tmp_path, monkeypatch
     monkeypatch.setenv("PYTHONHASHSEED", "0")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests" / "no_network"), str(ROOT)]))
     student, lesson = read(path), lesson_of(path)
-    run = runner.execute(student, STUDENT, path.stem)
+    run = runner.execute(student, path.parent, path.stem)
     assert run.failure is None
     answers = {name for cell in lesson.cells if grading(cell).get("solution")
                for name in re.findall(r"^(?:def |class )?(\w+)", cell.source, flags=re.M)}  # fmt: skip

@@ -60,7 +60,9 @@ def lesson():
         "chunks",
         "train_bpe",
     )
-    return definitions("03_tokenization", *names, "encode", "decode")
+    found = definitions("03b_merges", "my_encode_word", "encode") | definitions("03_tokenization", *names, "decode")
+    found["encode"].__globals__["encode_word"] = found["my_encode_word"]  # an exercise: the lesson goes on with either
+    return found
 
 
 def library_ids(tokenizer, text):

@@ -183,7 +183,7 @@ def test_dpo_widens_the_margin():
 
 
 def test_the_lesson_trains_the_same_run():
-    lesson = definitions("07_train", "train_kto")["train_kto"]
+    lesson = definitions("07_train", "train_kto", "batch_loss")["train_kto"]
     settings = {
         "steps": 8, "batch_size": 5, "learning_rate": 1e-3, "seed": 2, "beta": 0.2, "desirable_weight": 2.5,
         "max_grad_norm": 0.1,

@@ -1,10 +1,8 @@
-"""The exercises of lesson 00: start here."""
+"""The exercise of lesson 00: start here."""
 
 import math
-import random
 
-from kto_course.checks.engine import call, choice, compare, exercise, number
-from kto_utils import world
+from kto_course.checks.engine import call, compare, exercise
 
 
 def rate_faults(probabilities, liked):
@@ -35,7 +33,7 @@ def rate_faults(probabilities, liked):
 @exercise(
     "thumbs_up_rate",
     "Add up what is liked",
-    minutes=5,
+    minutes=4,
     difficulty=1,
     kind="fill in a function",
     points=2,
@@ -97,116 +95,3 @@ def thumbs_up_rate(answer):
         expected = sum(p for p, good in zip(probabilities, liked, strict=True) if good)
         compare(call(answer, probabilities, liked), float(expected), rate_faults(probabilities, liked), tolerance=1e-6)
     return "five lists, one of them with no liked reply"
-
-
-@exercise(
-    "first_logratio",
-    "From probability to log-ratio",
-    minutes=3,
-    difficulty=1,
-    kind="predict a number",
-    points=1,
-    hints={
-        "turned_round": (
-            "The size is right. Has the reply become likelier or less likely, and which sign says that?",
-            "ln of the new probability minus ln of the old one: below 0, on the left side of the picture.",
-        ),
-        "ratio": (
-            "That is the ratio of the two probabilities. What does the word before it ask for?",
-            "Put math.log(...) around your number.",
-        ),
-        "inverse_ratio": (
-            "That is a ratio, old to new. Asked for is the logarithm of new to old.",
-            "math.log(0.1 / 0.4)",
-        ),
-        "difference": (
-            "You have subtracted the probabilities. What does the formula subtract?",
-            "It subtracts logarithms: math.log(0.1) - math.log(0.4).",
-        ),
-        "base_10": (
-            "That is a logarithm to base 10. Which one has the nat as its unit?",
-            "Use math.log, the natural logarithm.",
-        ),
-        "base_2": (
-            "That is a logarithm to base 2. Which one has the nat as its unit?",
-            "Use math.log with one argument, the natural logarithm.",
-        ),
-        "policy_only": (
-            "That is the logarithm of the new probability. With what is it compared?",
-            "Subtract the logarithm of the old one.",
-        ),
-        "reference_only": (
-            "That is the logarithm of the old probability. Where is the new one?",
-            "ln of the new probability minus ln of the old one.",
-        ),
-        "added": (
-            "You have added the two logarithms.",
-            "There is a minus between them.",
-        ),
-    },
-)
-def first_logratio(answer):
-    new, old = 0.1, 0.4
-    right = math.log(new / old)
-    number(
-        answer,
-        right,
-        0.01,
-        {
-            "turned_round": -right,
-            "ratio": new / old,
-            "inverse_ratio": old / new,
-            "difference": new - old,
-            "base_10": math.log10(new / old),
-            "base_2": math.log2(new / old),
-            "policy_only": math.log(new),
-            "reference_only": math.log(old),
-            "added": math.log(new * old),
-        },
-        tried="probability 0.4 before, 0.1 after",
-    )
-    return "the difference of two logarithms, in nats"
-
-
-def mystery_shares(clicks):
-    """Share of thumbs up for each kind of reply, if somebody else had judged the replies in these clicks.
-
-    What this person likes is the question of exercise 0.3. Now and then a thumb slips, as with real people.
-    """
-    questions = {question.prompt: question for question in world.trained_questions()}
-    rng = random.Random(0)
-    thumbs = {(polite, right): [] for polite in (True, False) for right in (True, False)}
-    for row in clicks:
-        question = questions[row["prompt"]]
-        if reply := world.find_reply(question, row["completion"]):
-            up = world.judge(question, reply.text, noise=0.1, taste="polite", rng=rng)
-            thumbs[reply.polite, reply.right].append(up)
-    names = {True: ("polite", "right"), False: ("rude", "wrong")}
-    return {f"{names[p][0]},\n{names[r][1]}": sum(ups) / len(ups) for (p, r), ups in thumbs.items()}
-
-
-@exercise(
-    "mystery_taste",
-    "Somebody else's thumbs",
-    minutes=3,
-    difficulty=1,
-    kind="read a figure and choose a cause",
-    points=1,
-    hints={
-        "likes_right": (
-            "Then the bar of the rude right replies should be high. Is it?",
-            "Compare the two bars of right replies: one is high, one is low. What tells them apart?",
-        ),
-        "likes_both": (
-            "That is what our judge likes. Then only one bar would be high. How many are?",
-            "Polite wrong replies get thumbs up as well. So what does not matter to this person?",
-        ),
-        "chance": (
-            "If chance alone decided, would two bars stand so far above the other two?",
-            "The thumb slips only now and then. What have the two high bars in common?",
-        ),
-    },
-)
-def mystery_taste(answer):
-    choice(answer, "b", {"a": "likes_right", "c": "likes_both", "d": "chance"})
-    return "your reading of the figure"

@@ -79,180 +79,12 @@ def balance(answer):
     return "the gain whose felt value is that of the loss, to a few cents"
 
 
-def mystery_ratio(amount):
-    """-v(-z)/v(z) of a person whose value function differs from that of 1992; how is the question of exercise 1.2."""
-    return LOSS_AVERSION * np.asarray(amount, dtype=float) ** (0.95 - ALPHA)
-
-
-@exercise(
-    "mystery_person",
-    "A stranger's losses",
-    minutes=4,
-    difficulty=2,
-    kind="read a curve",
-    points=1,
-    hints={
-        "larger_lambda": (
-            "A larger loss aversion would lift the whole line. Where does the stranger's begin?",
-            "At 1 dollar it is still 2.25, and 1 to any power is 1: so lambda is as before.",
-            "The line rises, so losses grow faster than gains. Which exponent says that?",
-        ),
-        "smaller_exponent": (
-            "You have seen losses with a smaller exponent, 0.80. Did that ratio rise or fall with the amount?",
-            "It fell. Here it rises: compare z^0.80 / z^0.88 with the opposite case.",
-        ),
-        "equal_exponents": (
-            "With equal exponents z^alpha cancels in the ratio. What is left of it?",
-            "A flat line at lambda. The stranger's rises.",
-        ),
-        "reference_point": (
-            "A moved reference point changes what counts as a loss. Does it change v(-z) and v(z), seen from it?",
-            "z is measured from the reference point, wherever it lies. Which of the four makes the ratio depend on z?",
-        ),
-    },
-)
-def mystery_person(answer):
-    choice(
-        answer,
-        "c",
-        {"a": "larger_lambda", "b": "smaller_exponent", "d": "equal_exponents", "e": "reference_point"},
-    )
-    return "your reading of the curve"
-
-
-def bent(p, gamma=0.61):
-    """The decision weight as lesson 01 writes it: NaN for a chance above 1."""
-    p = np.asarray(p, dtype=float)
-    up, down = p**gamma, (1 - p) ** gamma
-    return up / (up + down) ** (1 / gamma)
-
-
-def square(p):
-    """A weighting function that is easy to follow by hand."""
-    return np.asarray(p, dtype=float) ** 2
-
-
-def right_rank_weights(probabilities, w):
-    return np.diff(w(np.clip(np.cumsum(probabilities), 0, 1)), prepend=0.0)
-
-
-def rank_faults(probabilities, w):
-    """What the known faults of `rank_weights` give for these chances."""
-    p = np.asarray(probabilities, dtype=float)
-    each, reached = w(p), w(np.clip(np.cumsum(p), 0, 1))
-    right = np.diff(reached, prepend=0.0)
-    from_worst = right_rank_weights(p[::-1], w)[::-1]
-    return [
-        ("separable", each),
-        ("rescaled", each / each.sum()),
-        ("from_worst", from_worst),
-        ("turned_order", right[::-1]),
-        ("not_differenced", reached),
-        ("first_missing", right[1:]),
-        ("first_missing", np.append(right[1:], 0.0)),
-        ("first_missing", np.concatenate([[0.0], right[1:]])),
-        ("summed_after", np.cumsum(each)),
-        ("unbent", p),
-        ("unbent", np.cumsum(p)),
-        ("negative", -right),
-        ("total_only", float(right.sum())),
-        ("times_chance", p * reached),
-    ]
-
-
-@exercise(
-    "rank_weights",
-    "The weight of at least this much",
-    minutes=8,
-    difficulty=2,
-    kind="fill in a function",
-    points=3,
-    hints={
-        "separable": (
-            "Each chance is bent on its own: that is the form of 1979. What is bent in 1992?",
-            "Bend the chance of at least this prize, w(p_1 + ... + p_i), and take differences.",
-            "np.diff(w(np.cumsum(p)), prepend=0.0)",
-        ),
-        "rescaled": (
-            "They add up to 1 now, but because you have divided. Where does the 1 come from in the formula?",
-            "Bend the sums p_1 + ... + p_i and take differences: they add up to w(1) = 1 by themselves.",
-        ),
-        "from_worst": (
-            "You add up from the other end. Which outcome comes first in the list?",
-            "The list is sorted already, the most extreme first: no turning round.",
-        ),
-        "turned_order": (
-            "The weights are right, in the wrong order.",
-            "Entry i of the result belongs to entry i of the chances: no turning round at the end.",
-        ),
-        "not_differenced": (
-            "That is the weight of at least this prize. What does one prize add to it?",
-            "Subtract the entry before: np.diff(..., prepend=0.0).",
-        ),
-        "first_missing": (
-            "The first outcome has lost its weight. What stands before it?",
-            "Nothing is reached before the first: its weight is w(p_1) - 0. np.diff takes prepend=0.0.",
-        ),
-        "summed_after": (
-            "First bent, then summed. In which order does the formula do it?",
-            "The sum stands inside w: w(p_1 + ... + p_i).",
-        ),
-        "unbent": (
-            "These are chances. Where does w come in?",
-            "Call w on the sums p_1 + ... + p_i.",
-        ),
-        "negative": (
-            "The sign is turned. Which of the two terms is larger?",
-            "w of the longer sum minus w of the shorter one.",
-        ),
-        "total_only": (
-            "There is one number. How many outcomes are there?",
-            "Return one weight for each outcome; they add up to 1 by themselves.",
-        ),
-        "times_chance": (
-            "You multiply by the chance. Is it not in the weight already?",
-            "The weight is a difference of two values of w, nothing else.",
-        ),
-        "past_one": (
-            "A NaN. Add up the chances above in Python: how large is the last sum?",
-            "Rounding has pushed it past 1, and (1 - p)^gamma has no value there: np.clip(sums, 0, 1).",
-        ),
-    },
-)
-def rank_weights(answer):
-    tried = "chances {}, w(p) = p * p"
-    for chances in ([0.5, 0.25, 0.25], [0.1, 0.2, 0.3, 0.4], [1.0]):
-        got = call(answer, np.array(chances), square, tried=tried.format(chances))
-        compare(_as_array(got), right_rank_weights(chances, square), rank_faults(chances, square))
-    rng = np.random.default_rng(0)
-    for n in (4, 7):
-        chances = rng.dirichlet(np.ones(n)).round(3)
-        chances[-1] = 1 - chances[:-1].sum()
-        got = call(answer, chances, bent, tried=f"{n} random chances, w of section 4")
-        compare(_as_array(got), right_rank_weights(chances, bent), rank_faults(chances, bent))
-    chances = [0.2, 0.4, 0.3, 0.1]  # adds up to a little more than 1 in this order
-    got = call(answer, np.array(chances), bent, tried=f"chances {chances}, w of section 4")
-    with np.errstate(invalid="ignore"):
-        past = np.diff(bent(np.cumsum(chances)), prepend=0.0)
-    compare(_as_array(got), right_rank_weights(chances, bent), {"past_one": past})
-    return "two weighting functions, six lists of chances, one of them with a sum a little above 1"
-
-
-def _as_array(value):
-    """A list of numbers is as good as an array; what is no table of numbers stays as it is."""
-    if isinstance(value, list | tuple):
-        try:
-            return np.array(value, dtype=float)
-        except (TypeError, ValueError):
-            return value
-    return value
-
-
 def _sigmoid(u):
     return 1 / (1 + math.exp(-u))
 
 
-def right_kto_value(r, label, z0, beta, desirable_weight, undesirable_weight):
+def right_kto_value(r, label, z0=0.0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):
+    """Value v of one reply: r and z0 in nats, label True for a thumb up; lesson 01 goes on with it."""
     if label:
         return desirable_weight * _sigmoid(beta * (r - z0))
     return undesirable_weight * _sigmoid(beta * (z0 - r))
@@ -307,6 +139,7 @@ CASES = [  # r, label, z0, beta, desirable_weight, undesirable_weight
     difficulty=2,
     kind="repair a function",
     points=2,
+    ours="kto_course.checks.lesson_01.right_kto_value",
     hints={
         "sign_picks_branch": (
             "A thumb up for a reply that became less likely: which of your branches takes it?",
@@ -382,3 +215,174 @@ def kto_value(answer):
     found = call(answer, *defaults, tried="r = 3, label = False, the rest left at its default")
     compare(found, right_kto_value(*defaults, 0.0, 0.1, 1.0, 1.0), value_faults(*defaults, 0.0, 0.1, 1.0, 1.0))
     return "likes and dislikes on both sides of z0, with several weights and betas"
+
+
+def mystery_ratio(amount):
+    """-v(-z)/v(z) of a person whose value function differs from that of 1992; how is the question of exercise 1.3."""
+    return LOSS_AVERSION * np.asarray(amount, dtype=float) ** (0.95 - ALPHA)
+
+
+@exercise(
+    "mystery_person",
+    "A stranger's losses",
+    minutes=4,
+    difficulty=2,
+    kind="read a curve",
+    points=1,
+    hints={
+        "larger_lambda": (
+            "A larger loss aversion would lift the whole line. Where does the stranger's begin?",
+            "At 1 dollar it is still 2.25, and 1 to any power is 1: so lambda is as before.",
+            "The line rises, so losses grow faster than gains. Which exponent says that?",
+        ),
+        "smaller_exponent": (
+            "You have seen losses with a smaller exponent, 0.80. Did that ratio rise or fall with the amount?",
+            "It fell. Here it rises: compare z^0.80 / z^0.88 with the opposite case.",
+        ),
+        "equal_exponents": (
+            "With equal exponents z^alpha cancels in the ratio. What is left of it?",
+            "A flat line at lambda. The stranger's rises.",
+        ),
+        "reference_point": (
+            "A moved reference point changes what counts as a loss. Does it change v(-z) and v(z), seen from it?",
+            "z is measured from the reference point, wherever it lies. Which of the four makes the ratio depend on z?",
+        ),
+    },
+)
+def mystery_person(answer):
+    choice(
+        answer,
+        "c",
+        {"a": "larger_lambda", "b": "smaller_exponent", "d": "equal_exponents", "e": "reference_point"},
+    )
+    return "your reading of the curve"
+
+
+def bent(p, gamma=0.61):
+    """The decision weight as lesson 01 writes it: NaN for a chance above 1."""
+    p = np.asarray(p, dtype=float)
+    up, down = p**gamma, (1 - p) ** gamma
+    return up / (up + down) ** (1 / gamma)
+
+
+def square(p):
+    """A weighting function that is easy to follow by hand."""
+    return np.asarray(p, dtype=float) ** 2
+
+
+def right_rank_weights(probabilities, w):
+    """Decision weights of outcomes, the most extreme first; lesson 01b goes on with it."""
+    return np.diff(w(np.clip(np.cumsum(probabilities), 0, 1)), prepend=0.0)
+
+
+def rank_faults(probabilities, w):
+    """What the known faults of `rank_weights` give for these chances."""
+    p = np.asarray(probabilities, dtype=float)
+    each, reached = w(p), w(np.clip(np.cumsum(p), 0, 1))
+    right = np.diff(reached, prepend=0.0)
+    from_worst = right_rank_weights(p[::-1], w)[::-1]
+    return [
+        ("separable", each),
+        ("rescaled", each / each.sum()),
+        ("from_worst", from_worst),
+        ("turned_order", right[::-1]),
+        ("not_differenced", reached),
+        ("first_missing", right[1:]),
+        ("first_missing", np.append(right[1:], 0.0)),
+        ("first_missing", np.concatenate([[0.0], right[1:]])),
+        ("summed_after", np.cumsum(each)),
+        ("unbent", p),
+        ("unbent", np.cumsum(p)),
+        ("negative", -right),
+        ("total_only", float(right.sum())),
+        ("times_chance", p * reached),
+    ]
+
+
+@exercise(
+    "rank_weights",
+    "The weight of at least this much",
+    minutes=8,
+    difficulty=2,
+    kind="fill in a function",
+    points=3,
+    ours="kto_course.checks.lesson_01.right_rank_weights",
+    hints={
+        "separable": (
+            "Each chance is bent on its own: that is the form of 1979. What is bent in 1992?",
+            "Bend the chance of at least this prize, w(p_1 + ... + p_i), and take differences.",
+            "np.diff(w(np.cumsum(p)), prepend=0.0)",
+        ),
+        "rescaled": (
+            "They add up to 1 now, but because you have divided. Where does the 1 come from in the formula?",
+            "Bend the sums p_1 + ... + p_i and take differences: they add up to w(1) = 1 by themselves.",
+        ),
+        "from_worst": (
+            "You add up from the other end. Which outcome comes first in the list?",
+            "The list is sorted already, the most extreme first: no turning round.",
+        ),
+        "turned_order": (
+            "The weights are right, in the wrong order.",
+            "Entry i of the result belongs to entry i of the chances: no turning round at the end.",
+        ),
+        "not_differenced": (
+            "That is the weight of at least this prize. What does one prize add to it?",
+            "Subtract the entry before: np.diff(..., prepend=0.0).",
+        ),
+        "first_missing": (
+            "The first outcome has lost its weight. What stands before it?",
+            "Nothing is reached before the first: its weight is w(p_1) - 0. np.diff takes prepend=0.0.",
+        ),
+        "summed_after": (
+            "First bent, then summed. In which order does the formula do it?",
+            "The sum stands inside w: w(p_1 + ... + p_i).",
+        ),
+        "unbent": (
+            "These are chances. Where does w come in?",
+            "Call w on the sums p_1 + ... + p_i.",
+        ),
+        "negative": (
+            "The sign is turned. Which of the two terms is larger?",
+            "w of the longer sum minus w of the shorter one.",
+        ),
+        "total_only": (
+            "There is one number. How many outcomes are there?",
+            "Return one weight for each outcome; they add up to 1 by themselves.",
+        ),
+        "times_chance": (
+            "You multiply by the chance. Is it not in the weight already?",
+            "The weight is a difference of two values of w, nothing else.",
+        ),
+        "past_one": (
+            "A NaN. Add up the chances above in Python: how large is the last sum?",
+            "Rounding has pushed it past 1, and (1 - p)^gamma has no value there: np.clip(sums, 0, 1).",
+        ),
+    },
+)
+def rank_weights(answer):
+    tried = "chances {}, w(p) = p * p"
+    for chances in ([0.5, 0.25, 0.25], [0.1, 0.2, 0.3, 0.4], [1.0]):
+        got = call(answer, np.array(chances), square, tried=tried.format(chances))
+        compare(_as_array(got), right_rank_weights(chances, square), rank_faults(chances, square))
+    rng = np.random.default_rng(0)
+    for n in (4, 7):
+        chances = rng.dirichlet(np.ones(n)).round(3)
+        chances[-1] = 1 - chances[:-1].sum()
+        got = call(answer, chances, bent, tried=f"{n} random chances, w of the lesson")
+        compare(_as_array(got), right_rank_weights(chances, bent), rank_faults(chances, bent))
+    chances = [0.2, 0.4, 0.3, 0.1]  # adds up to a little more than 1 in this order
+    got = call(answer, np.array(chances), bent, tried=f"chances {chances}, w of the lesson")
+    with np.errstate(invalid="ignore"):
+        past = np.diff(bent(np.cumsum(chances)), prepend=0.0)
+    compare(_as_array(got), right_rank_weights(chances, bent), {"past_one": past})
+    return "two weighting functions, six lists of chances, one of them with a sum a little above 1"
+
+
+def _as_array(value):
+    """A list of numbers is as good as an array; what is no table of numbers stays as it is."""
+    if isinstance(value, list | tuple):
+        try:
+            return np.array(value, dtype=float)
+        except (TypeError, ValueError):
+            return value
+    return value

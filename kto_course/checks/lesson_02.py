@@ -7,40 +7,40 @@ import torch
 from kto_course.checks.engine import Fault, call, compare, exercise, gradient, number
 from kto_utils.model import tiny_llama
 
-H, INNER, VOCAB, LAYERS = 256, 512, 512, 2  # the model of the lesson
+H, INNER, VOCAB, LAYERS = 128, 256, 512, 2  # the model of the lesson
 
 
 @exercise(
     "one_layer",
     "One layer more",
-    minutes=3,
+    minutes=2,
     difficulty=1,
     kind="predict a number",
     points=1,
     hints={
         "norms_missing": (
             "Nearly. Something small is missing: a layer holds more than its matrices.",
-            "Each of a layer's two norms has H weights: add 2 * 256.",
+            "Each of a layer's two norms has H weights: add 2 * 128.",
         ),
         "one_norm": (
-            "Nearly: 256 are missing. How often does a layer norm its vectors?",
+            "Nearly: 128 are missing. How often does a layer norm its vectors?",
             "The drawing shows two RMSNorms in a layer. The last norm of the model belongs to no layer.",
         ),
         "three_norms": (
-            "Nearly: 256 too many. Which norm stands once in the whole model?",
-            "The norm behind the last layer is not repeated: 2 * 256 in each layer.",
+            "Nearly: 128 too many. Which norm stands once in the whole model?",
+            "The norm behind the last layer is not repeated: 2 * 128 in each layer.",
         ),
         "three_matrices": (
             "Attention has more than queries, keys and values. What happens to the four heads' results?",
-            "The output matrix mixes them: 4 * 256 * 256 in all.",
+            "The output matrix mixes them: 4 * 128 * 128 in all.",
         ),
         "two_matrices": (
             "SwiGLU has a gate. How many matrices is that, with up and down?",
-            "Three: gate, up and down, 3 * 256 * 512.",
+            "Three: gate, up and down, 3 * 128 * 256.",
         ),
         "square_inner": (
             "One of SwiGLU's matrices turns H numbers into I numbers. How large is it?",
-            "256 * 512, not 256 * 256 and not 512 * 512.",
+            "128 * 256, not 128 * 128 and not 256 * 256.",
         ),
         "embedding_again": (
             "You count a table of the vocabulary again. Does a new layer need one?",
@@ -75,145 +75,9 @@ def one_layer(answer):
             "both_layers": LAYERS * right,
             "whole_model": (LAYERS + 1) * right + ends,
         },
-        tried="H = 256, I = 512: the parameters of one layer",
+        tried="H = 128, I = 256: the parameters of one layer",
     )
     return "the bracket behind L in the formula of section 2, once"
-
-
-def turned(x, angles):
-    """Row t of x, pair i (entries i and i + d/2), turned by angles[t, i]."""
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()), dim=-1)
-
-
-def right_rotary(x):
-    return turned(x, _angles(x))
-
-
-def _angles(x, first=0, exponent=2.0):
-    T, d = x.shape
-    speeds = 10000.0 ** (-exponent * torch.arange(d // 2, dtype=x.dtype) / d)
-    return (torch.arange(T, dtype=x.dtype) + first)[:, None] * speeds
-
-
-def _interleaved(x):
-    """The entries 0, 2, 4, ... and behind them 1, 3, 5, ..."""
-    return torch.cat((x[:, ::2], x[:, 1::2]), dim=-1)
-
-
-def rotary_faults(x):
-    """What the known faults of `rotary` give on this input."""
-    T, d = x.shape
-    angles = _angles(x)
-    cos, sin = angles.cos(), angles.sin()
-    a, b = x.chunk(2, dim=-1)
-    neighbours = turned(_interleaved(x), angles)
-    woven = torch.stack(neighbours.chunk(2, dim=-1), dim=-1).reshape(T, d)
-    new_a = a * cos - b * sin
-    faults = [
-        ("neighbours_paired", woven),
-        ("neighbours_paired", neighbours),
-        ("turned_backwards", turned(x, -angles)),
-        ("counts_from_one", turned(x, _angles(x, first=1))),
-        ("one_speed", turned(x, torch.arange(T, dtype=x.dtype)[:, None].expand(T, d // 2))),
-        ("exponent", turned(x, _angles(x, exponent=1.0))),
-        ("exponent", turned(x, _angles(x, exponent=4.0))),
-        ("speeds_grow", turned(x, _angles(x, exponent=-2.0))),
-        ("no_position", turned(x, angles[1:2])),
-        ("overwritten", torch.cat((new_a, new_a * sin + b * cos), dim=-1)),
-        ("minus_missing", torch.cat((a * cos + b * sin, a * sin + b * cos), dim=-1)),
-        ("minus_missing", torch.cat((a * cos - b * sin, a * sin - b * cos), dim=-1)),
-        ("halves_swapped", right_rotary(x).roll(d // 2, dims=-1)),
-        ("half_turned", torch.cat((new_a, b), dim=-1)),
-        ("half_turned", new_a),
-        ("added", x + torch.cat((sin, cos), dim=-1)),
-        ("added", x + torch.cat((cos, sin), dim=-1)),
-        ("one_row", right_rotary(x)[-1]),
-    ]
-    if d // 2 == T:
-        faults.append(("axes_swapped", turned(x, angles.T)))
-    return faults
-
-
-@exercise(
-    "rotary",
-    "Turn by position",
-    minutes=10,
-    difficulty=2,
-    kind="fill in a function",
-    points=3,
-    hints={
-        "neighbours_paired": (
-            "A good rotation, but of other pairs. Which entry is the partner of entry 0?",
-            "Entry i goes with entry i + d/2, not with its neighbour.",
-            "Cut x into two halves, a, b = x.chunk(2, dim=-1); pair i is (a[i], b[i]).",
-        ),
-        "turned_backwards": (
-            "The angles are right, the direction is not. Where does the point (1, 0) go for a small angle?",
-            "It goes to (cos, sin), so b grows. The minus stands in the first formula: a cos - b sin.",
-        ),
-        "counts_from_one": (
-            "The first token has been turned. What is its position?",
-            "Positions start at 0: torch.arange(T).",
-        ),
-        "one_speed": (
-            "All pairs turn alike. Which of them should be slow?",
-            "Pair i turns by t * 10000 ** (-2 * i / d), not by t.",
-        ),
-        "exponent": (
-            "Pair 0 is right, the others turn too fast or too slowly. Look at the exponent again.",
-            "The exponent of pair i is -2i/d: i counts the pairs 0, 1, ..., d/2 - 1, and d is the whole length.",
-        ),
-        "speeds_grow": (
-            "Pair 0 is right, the others are far too fast. Should the last pairs not hardly move?",
-            "The exponent is negative: 10000 ** (-2 * i / d).",
-        ),
-        "no_position": (
-            "Every row is turned by the same angle. What should tell them apart?",
-            "Multiply the speeds by the position: torch.arange(T)[:, None] * speeds.",
-        ),
-        "overwritten": (
-            "The first half is right, the second is not. Which a goes into the second formula?",
-            "You have replaced a before b was computed. Both formulas want the old a: use other names.",
-        ),
-        "minus_missing": (
-            "A rotation keeps the length of (a, b). Does yours?",
-            "The only minus is that of the first formula: a cos - b sin, a sin + b cos.",
-        ),
-        "halves_swapped": (
-            "The numbers are right, but the halves have changed places.",
-            "First all new a, then all new b: torch.cat((new_a, new_b), dim=-1).",
-        ),
-        "half_turned": (
-            "Half of the numbers are turned. A point has two coordinates.",
-            "Both a and b change: a cos - b sin and a sin + b cos, one behind the other.",
-        ),
-        "added": (
-            "You add a position. Llama turns by it.",
-            "Nothing is added to x: cosine and sine are multiplied with a and b.",
-        ),
-        "one_row": (
-            "Only one token has come back. How many went in?",
-            "Collect all T rows, with torch.stack, and return them behind the loop.",
-        ),
-        "axes_swapped": (
-            "Positions and pairs have changed places. Which axis of the angles is the position?",
-            "angles[t, i] = t * speed[i]: t[:, None] * speeds, shape (T, d/2).",
-        ),
-    },
-)
-def rotary(answer):
-    x = torch.tensor([[1.0, 1.0, 0.0, 2.0], [1.0, 1.0, 0.0, 2.0]], dtype=torch.float64)
-    near = 1e-6  # angles computed in float32 are good enough
-    compare(call(answer, x), right_rotary(x), rotary_faults(x), tolerance=near)
-    for T, d, dtype in ((5, 8, torch.float64), (7, 6, torch.float64), (3, 16, torch.float32), (1, 2, torch.float64)):
-        x = torch.randn(T, d, generator=torch.Generator().manual_seed(T), dtype=torch.float64).to(dtype)
-        found = call(answer, x, tried=f"random numbers ({T}, {d})")
-        compare(found, right_rotary(x), rotary_faults(x), tolerance=near if dtype == torch.float64 else None)
-    x = torch.randn(4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = gradient(answer, x, tried="the gradient in x")
-    compare(found, gradient(right_rotary, x), default="gradient", tolerance=near)
-    return "values on five inputs, in two number types, and the gradient"
 
 
 def right_attention(q, k, v):
@@ -392,10 +256,11 @@ def small_policy():
 @exercise(
     "frozen_reference",
     "A copy that holds still",
-    minutes=6,
+    minutes=4,
     difficulty=2,
     kind="repair a function",
     points=2,
+    ours="kto_utils.model.reference_of",
     hints={
         "reference_is_policy": (
             "It is the same object. What will the log-ratio be after a step of training?",
@@ -476,3 +341,140 @@ def frozen_reference(answer):
 def _equal(one, other):
     first, second = one.state_dict(), other.state_dict()
     return list(first) == list(second) and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def turned(x, angles):
+    """Row t of x, pair i (entries i and i + d/2), turned by angles[t, i]."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()), dim=-1)
+
+
+def right_rotary(x):
+    return turned(x, _angles(x))
+
+
+def _angles(x, first=0, exponent=2.0):
+    T, d = x.shape
+    speeds = 10000.0 ** (-exponent * torch.arange(d // 2, dtype=x.dtype) / d)
+    return (torch.arange(T, dtype=x.dtype) + first)[:, None] * speeds
+
+
+def _interleaved(x):
+    """The entries 0, 2, 4, ... and behind them 1, 3, 5, ..."""
+    return torch.cat((x[:, ::2], x[:, 1::2]), dim=-1)
+
+
+def rotary_faults(x):
+    """What the known faults of `rotary` give on this input."""
+    T, d = x.shape
+    angles = _angles(x)
+    cos, sin = angles.cos(), angles.sin()
+    a, b = x.chunk(2, dim=-1)
+    neighbours = turned(_interleaved(x), angles)
+    woven = torch.stack(neighbours.chunk(2, dim=-1), dim=-1).reshape(T, d)
+    new_a = a * cos - b * sin
+    faults = [
+        ("neighbours_paired", woven),
+        ("neighbours_paired", neighbours),
+        ("turned_backwards", turned(x, -angles)),
+        ("counts_from_one", turned(x, _angles(x, first=1))),
+        ("one_speed", turned(x, torch.arange(T, dtype=x.dtype)[:, None].expand(T, d // 2))),
+        ("exponent", turned(x, _angles(x, exponent=1.0))),
+        ("exponent", turned(x, _angles(x, exponent=4.0))),
+        ("speeds_grow", turned(x, _angles(x, exponent=-2.0))),
+        ("no_position", turned(x, angles[1:2])),
+        ("overwritten", torch.cat((new_a, new_a * sin + b * cos), dim=-1)),
+        ("minus_missing", torch.cat((a * cos + b * sin, a * sin + b * cos), dim=-1)),
+        ("minus_missing", torch.cat((a * cos - b * sin, a * sin - b * cos), dim=-1)),
+        ("halves_swapped", right_rotary(x).roll(d // 2, dims=-1)),
+        ("half_turned", torch.cat((new_a, b), dim=-1)),
+        ("half_turned", new_a),
+        ("added", x + torch.cat((sin, cos), dim=-1)),
+        ("added", x + torch.cat((cos, sin), dim=-1)),
+        ("one_row", right_rotary(x)[-1]),
+    ]
+    if d // 2 == T:
+        faults.append(("axes_swapped", turned(x, angles.T)))
+    return faults
+
+
+@exercise(
+    "rotary",
+    "Turn by position",
+    minutes=10,
+    difficulty=2,
+    kind="fill in a function",
+    points=3,
+    ours="kto_course.checks.lesson_02.right_rotary",
+    hints={
+        "neighbours_paired": (
+            "A good rotation, but of other pairs. Which entry is the partner of entry 0?",
+            "Entry i goes with entry i + d/2, not with its neighbour.",
+            "Cut x into two halves, a, b = x.chunk(2, dim=-1); pair i is (a[i], b[i]).",
+        ),
+        "turned_backwards": (
+            "The angles are right, the direction is not. Where does the point (1, 0) go for a small angle?",
+            "It goes to (cos, sin), so b grows. The minus stands in the first formula: a cos - b sin.",
+        ),
+        "counts_from_one": (
+            "The first token has been turned. What is its position?",
+            "Positions start at 0: torch.arange(T).",
+        ),
+        "one_speed": (
+            "All pairs turn alike. Which of them should be slow?",
+            "Pair i turns by t * 10000 ** (-2 * i / d), not by t.",
+        ),
+        "exponent": (
+            "Pair 0 is right, the others turn too fast or too slowly. Look at the exponent again.",
+            "The exponent of pair i is -2i/d: i counts the pairs 0, 1, ..., d/2 - 1, and d is the whole length.",
+        ),
+        "speeds_grow": (
+            "Pair 0 is right, the others are far too fast. Should the last pairs not hardly move?",
+            "The exponent is negative: 10000 ** (-2 * i / d).",
+        ),
+        "no_position": (
+            "Every row is turned by the same angle. What should tell them apart?",
+            "Multiply the speeds by the position: torch.arange(T)[:, None] * speeds.",
+        ),
+        "overwritten": (
+            "The first half is right, the second is not. Which a goes into the second formula?",
+            "You have replaced a before b was computed. Both formulas want the old a: use other names.",
+        ),
+        "minus_missing": (
+            "A rotation keeps the length of (a, b). Does yours?",
+            "The only minus is that of the first formula: a cos - b sin, a sin + b cos.",
+        ),
+        "halves_swapped": (
+            "The numbers are right, but the halves have changed places.",
+            "First all new a, then all new b: torch.cat((new_a, new_b), dim=-1).",
+        ),
+        "half_turned": (
+            "Half of the numbers are turned. A point has two coordinates.",
+            "Both a and b change: a cos - b sin and a sin + b cos, one behind the other.",
+        ),
+        "added": (
+            "You add a position. Llama turns by it.",
+            "Nothing is added to x: cosine and sine are multiplied with a and b.",
+        ),
+        "one_row": (
+            "Only one token has come back. How many went in?",
+            "Collect all T rows, with torch.stack, and return them behind the loop.",
+        ),
+        "axes_swapped": (
+            "Positions and pairs have changed places. Which axis of the angles is the position?",
+            "angles[t, i] = t * speed[i]: t[:, None] * speeds, shape (T, d/2).",
+        ),
+    },
+)
+def rotary(answer):
+    x = torch.tensor([[1.0, 1.0, 0.0, 2.0], [1.0, 1.0, 0.0, 2.0]], dtype=torch.float64)
+    near = 1e-6  # angles computed in float32 are good enough
+    compare(call(answer, x), right_rotary(x), rotary_faults(x), tolerance=near)
+    for T, d, dtype in ((5, 8, torch.float64), (7, 6, torch.float64), (3, 16, torch.float32), (1, 2, torch.float64)):
+        x = torch.randn(T, d, generator=torch.Generator().manual_seed(T), dtype=torch.float64).to(dtype)
+        found = call(answer, x, tried=f"random numbers ({T}, {d})")
+        compare(found, right_rotary(x), rotary_faults(x), tolerance=near if dtype == torch.float64 else None)
+    x = torch.randn(4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = gradient(answer, x, tried="the gradient in x")
+    compare(found, gradient(right_rotary, x), default="gradient", tolerance=near)
+    return "values on five inputs, in two number types, and the gradient"

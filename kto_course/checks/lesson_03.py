@@ -5,7 +5,6 @@ from collections import Counter
 from itertools import pairwise
 
 from kto_course.checks.engine import Fault, call, compare, exercise, number
-from kto_utils.data import unpair as our_unpair
 from kto_utils.tokenizer import load_tokenizer, merge
 
 
@@ -54,95 +53,6 @@ def second_merge(answer):
     }  # fmt: skip
     number(answer, 5 * 1 + 3 * 3 + 2 * 4, 0.1, faults, tried="moo 5 times, woof 3 times, roar twice")
     return "the tokens of all ten words after `oo` and `m` + `oo`"
-
-
-def merged(word, merges, key, rounds=None, numbered=None):
-    """Merges the pair with the smallest key(word, pair) until none is left, or a number of rounds."""
-    while (known := [p for p in pairwise(word) if p in merges]) and rounds != 0:
-        best = min(known, key=lambda pair: key(word, pair))
-        word = merge(word, best, numbered[best] if numbered else merges[best])
-        rounds = None if rounds is None else rounds - 1
-    return word
-
-
-def encode_word_faults(word, merges):
-    """What the known faults of `encode_word` give on this input."""
-    rank = {pair: n for n, pair in enumerate(merges)}
-    right = merged(word, merges, lambda _, pair: rank[pair])
-    old = {pair: new for pair, new in merges.items() if pair in set(pairwise(word))}
-    anew = {pair: 259 + n for pair, n in rank.items()}
-    backwards = merged(
-        word[::-1], {(b, a): new for (a, b), new in merges.items()}, lambda _, pair: rank[pair[::-1]]
-    )[::-1]
-    return right, [
-        ("nothing_merged", word),
-        ("one_round", merged(word, merges, lambda _, pair: rank[pair], rounds=1)),
-        ("old_pairs_only", merged(word, old, lambda _, pair: rank[pair])),
-        ("leftmost", merged(word, merges, lambda w, pair: list(pairwise(w)).index(pair))),
-        ("latest", merged(word, merges, lambda _, pair: -rank[pair])),
-        ("most_frequent", merged(word, merges, lambda w, pair: (-Counter(pairwise(w))[pair], rank[pair]))),
-        ("most_frequent", merged(word, merges, lambda w, pair: (-Counter(pairwise(w))[pair], pair))),
-        ("numbered_anew", merged(word, merges, lambda _, pair: rank[pair], numbered=anew)),
-        ("from_the_right", backwards),
-    ]
-
-
-@exercise(
-    "encode_word",
-    "Repeat history",
-    minutes=6,
-    difficulty=2,
-    kind="fill in a function",
-    points=2,
-    hints={
-        "nothing_merged": (
-            "No pair was merged, though some are known. Is every pair of neighbours looked up?",
-            "`merges` has pairs as keys: (word[0], word[1]) in merges. `merge` wants word as a tuple.",
-        ),
-        "one_round": (
-            "You stop after one merge. May a known pair still stand in the word?",
-            "Repeat while any neighbours are a key of `merges`.",
-        ),
-        "old_pairs_only": (
-            "You merge what was there at the start. Can a new token be half of a pair, too?",
-            "Look at the neighbours anew after each merge: `moo` is `m` + `oo`, and `oo` is itself a merge.",
-        ),
-        "leftmost": (
-            "You take the first known pair from the left. Which one was learned first?",
-            "`merges` is in the order of learning. Among the known pairs take the one that stands first in `merges`.",
-        ),
-        "latest": (
-            "You take the pair that was learned last. In which order were the merges made?",
-            "Take the smallest rank, not the largest: the earliest merge first.",
-        ),
-        "most_frequent": (
-            "You count pairs in this word. But the counting was done in training; what is left to do?",
-            "Only the order in `merges` matters now: the earliest known pair first, however rare it is here.",
-        ),
-        "numbered_anew": (
-            "The right pairs, but the new tokens have other ids. Where does the id of a merged pair stand?",
-            "It is the value: merges[pair].",
-        ),
-        "from_the_right": (
-            "A pair that overlaps itself is merged from the wrong end.",
-            "In (5, 5, 5) the first two are merged: walk from the left, as `merge` does.",
-        ),
-    },
-)
-def encode_word(answer):
-    small = {(6, 7): 20, (7, 8): 21, (5, 6): 22, (8, 9): 23, (5, 20): 24}
-    cases = [
-        ((7, 5, 6, 5, 6), {(6, 5): 40, (5, 6): 41, (7, 5): 42}),
-        ((5, 6, 7, 8, 9), small),
-        ((5, 5, 5), {(5, 5): 20}),
-        ((5, 6), {}),
-        ((5,), small),
-        ((), small),
-    ]
-    for word, merges in cases:
-        right, faults = encode_word_faults(word, merges)
-        compare(call(answer, word, merges, tried=f"word {word}, merges {merges}"), right, faults)
-    return "words where the order of the merges matters, a pair that overlaps itself, words without a known pair"
 
 
 TOKENIZER = load_tokenizer()
@@ -212,6 +122,7 @@ def tokenize_faults(prompt, completion, tokenizer):
     difficulty=2,
     kind="fill in a function",
     points=3,
+    ours="kto_course.tokens.tokenize_with_mask",
     hints={
         "prompt_scored": (
             "The prompt has a 1, too. Who wrote the prompt?",
@@ -305,96 +216,91 @@ def tokenize_with_mask(answer):
     return "two clean cuts, a token that spans the boundary, typed special names, no prompt, other special ids"
 
 
-def _key(row):
-    return tuple(str(row[field]) for field in ("prompt", "completion", "label"))
+def merged(word, merges, key, rounds=None, numbered=None):
+    """Merges the pair with the smallest key(word, pair) until none is left, or a number of rounds."""
+    while (known := [p for p in pairwise(word) if p in merges]) and rounds != 0:
+        best = min(known, key=lambda pair: key(word, pair))
+        word = merge(word, best, numbered[best] if numbered else merges[best])
+        rounds = None if rounds is None else rounds - 1
+    return word
+
+
+def encode_word_faults(word, merges):
+    """What the known faults of `encode_word` give on this input."""
+    rank = {pair: n for n, pair in enumerate(merges)}
+    right = merged(word, merges, lambda _, pair: rank[pair])
+    old = {pair: new for pair, new in merges.items() if pair in set(pairwise(word))}
+    anew = {pair: 259 + n for pair, n in rank.items()}
+    backwards = merged(
+        word[::-1], {(b, a): new for (a, b), new in merges.items()}, lambda _, pair: rank[pair[::-1]]
+    )[::-1]
+    return right, [
+        ("nothing_merged", word),
+        ("one_round", merged(word, merges, lambda _, pair: rank[pair], rounds=1)),
+        ("old_pairs_only", merged(word, old, lambda _, pair: rank[pair])),
+        ("leftmost", merged(word, merges, lambda w, pair: list(pairwise(w)).index(pair))),
+        ("latest", merged(word, merges, lambda _, pair: -rank[pair])),
+        ("most_frequent", merged(word, merges, lambda w, pair: (-Counter(pairwise(w))[pair], rank[pair]))),
+        ("most_frequent", merged(word, merges, lambda w, pair: (-Counter(pairwise(w))[pair], pair))),
+        ("numbered_anew", merged(word, merges, lambda _, pair: rank[pair], numbered=anew)),
+        ("from_the_right", backwards),
+    ]
 
 
 @exercise(
-    "unpair",
-    "Shuffled, but how",
+    "encode_word",
+    "Repeat history",
     minutes=6,
     difficulty=2,
-    kind="repair a function",
+    kind="fill in a function",
     points=2,
+    ours="kto_course.tokens.encode_word",
     hints={
-        "one_sided_batches": (
-            "Cut your list into batches of eight. How many hold both thumbs?",
-            "Two shuffled blocks are still two blocks. What must be in one list when it is shuffled?",
-            "Put all rows into one list, then rng.shuffle(rows).",
+        "nothing_merged": (
+            "No pair was merged, though some are known. Is every pair of neighbours looked up?",
+            "`merges` has pairs as keys: (word[0], word[1]) in merges. `merge` wants word as a tuple.",
         ),
-        "pairs_together": (
-            "The two replies of a pair still stand side by side. Would a neighbour's reply be about another prompt?",
-            "Shuffle rows, not pairs: first make all rows, then shuffle them once.",
+        "one_round": (
+            "You stop after one merge. May a known pair still stand in the word?",
+            "Repeat while any neighbours are a key of `merges`.",
         ),
-        "unseeded": (
-            "Two calls with the same seed give two orders. Could you repeat a training run?",
-            "Shuffle with random.Random(seed), made inside the function.",
+        "old_pairs_only": (
+            "You merge what was there at the start. Can a new token be half of a pair, too?",
+            "Look at the neighbours anew after each merge: `moo` is `m` + `oo`, and `oo` is itself a merge.",
         ),
-        "seed_ignored": (
-            "Every seed gives the same order.",
-            "Give the seed on: random.Random(seed).",
+        "leftmost": (
+            "You take the first known pair from the left. Which one was learned first?",
+            "`merges` is in the order of learning. Among the known pairs take the one that stands first in `merges`.",
         ),
-        "lost_rows": (
-            "Some rows are missing, or there are too many. How many thumbs does a pair give?",
-            "Each pair gives exactly two rows: chosen and rejected.",
+        "latest": (
+            "You take the pair that was learned last. In which order were the merges made?",
+            "Take the smallest rank, not the largest: the earliest merge first.",
         ),
-        "labels_exchanged": (
-            "The thumbs are turned round. Which reply did the user prefer?",
-            "chosen has label True, rejected has label False.",
+        "most_frequent": (
+            "You count pairs in this word. But the counting was done in training; what is left to do?",
+            "Only the order in `merges` matters now: the earliest known pair first, however rare it is here.",
         ),
-        "one_label": (
-            "All rows have the same thumb.",
-            "chosen has label True, rejected has label False.",
+        "numbered_anew": (
+            "The right pairs, but the new tokens have other ids. Where does the id of a merged pair stand?",
+            "It is the value: merges[pair].",
         ),
-        "label_kind": (
-            "A label is something else than True or False. What would bool(\"False\") say about it?",
-            "Write the booleans True and False, without quotes.",
-        ),
-        "fields": (
-            "A row should have three fields, under the names that later lessons read.",
-            "{\"prompt\": ..., \"completion\": ..., \"label\": ...}, and no others.",
+        "from_the_right": (
+            "A pair that overlaps itself is merged from the wrong end.",
+            "In (5, 5, 5) the first two are merged: walk from the left, as `merge` does.",
         ),
     },
 )
-def unpair(answer):
-    two = [
-        {"prompt": "Sky?", "chosen": " Blue.", "rejected": " Green."},
-        {"prompt": "Cow?", "chosen": " Moo.", "rejected": " Woof."},
+def encode_word(answer):
+    small = {(6, 7): 20, (7, 8): 21, (5, 6): 22, (8, 9): 23, (5, 20): 24}
+    cases = [
+        ((7, 5, 6, 5, 6), {(6, 5): 40, (5, 6): 41, (7, 5): 42}),
+        ((5, 6, 7, 8, 9), small),
+        ((5, 5, 5), {(5, 5): 20}),
+        ((5, 6), {}),
+        ((5,), small),
+        ((), small),
     ]
-    many = [{"prompt": f"Q{i // 2}?", "chosen": f" yes {i}", "rejected": f" no {i}"} for i in range(400)]
-    for pairs, tried in ((two, "two pairs, seed 0"), (many, "400 pairs, two for each prompt, seed 0")):
-        rows, right = call(answer, pairs, 0, tried=tried), our_unpair(pairs, 0)
-        if not isinstance(rows, list | tuple) or not all(isinstance(row, dict) for row in rows):
-            raise Fault("type", got=f"a {type(rows).__name__}", expected="a list of dicts")
-        for row in rows:
-            if set(row) != {"prompt", "completion", "label"}:
-                raise Fault("fields", got=sorted(map(str, row)), expected=["completion", "label", "prompt"])
-            if not isinstance(row["label"], bool):
-                raise Fault("label_kind", got=f"label {row['label']!r}", expected="True or False")
-        if len(rows) != len(right):
-            raise Fault("lost_rows", got=f"{len(rows)} rows", expected=f"{len(right)} rows")
-        if len({row["label"] for row in rows}) == 1:
-            raise Fault("one_label", got=f"{len(rows)} times {rows[0]['label']}", expected="half True, half False")
-        turned = sorted(_key(row | {"label": not row["label"]}) for row in rows)
-        if turned == sorted(map(_key, right)):
-            raise Fault("labels_exchanged", got=f"label {rows[0]['label']} for {rows[0]['completion']!r}",
-                        expected="the other one")  # fmt: skip
-        kept = Counter(map(_key, rows))
-        missing = next((row for row in right if kept[_key(row)] != 1), None)
-        if missing:
-            raise Fault("lost_rows", got=f"{kept[_key(missing)]} times {missing}", expected="once")
-    labels = [row["label"] for row in rows]
-    mixed = sum(len(set(labels[i : i + 8])) == 2 for i in range(0, 800, 8))
-    if mixed < 90:
-        raise Fault("one_sided_batches", got=f"{mixed} of 100 batches of eight hold both thumbs",
-                    expected="nearly all of them")  # fmt: skip
-    number_of = [row["completion"].split()[-1] for row in rows]
-    beside = sum(a == b for a, b in pairwise(number_of))
-    if beside > 40:
-        raise Fault("pairs_together", got=f"{beside} of 400 pairs have their two replies side by side",
-                    expected="a few, by chance")  # fmt: skip
-    if call(answer, many, 0, tried="400 pairs, seed 0, twice") != rows:
-        raise Fault("unseeded", got="two different orders", expected="the same order twice")
-    if call(answer, many, 1, tried="400 pairs, seeds 0 and 1") == rows:
-        raise Fault("seed_ignored", got="the same order", expected="two orders")
-    return "the rows of two pairs and of 400, batches of eight, neighbours, the seed"
+    for word, merges in cases:
+        right, faults = encode_word_faults(word, merges)
+        compare(call(answer, word, merges, tried=f"word {word}, merges {merges}"), right, faults)
+    return "words where the order of the merges matters, a pair that overlaps itself, words without a known pair"

@@ -53,40 +53,6 @@ def count_zeros(answer):
     return "the cells of a rectangle, less those that are scored"
 
 
-def unknown_lenders(size):
-    """For each row the row that lends it a completion, by the rule that exercise 4.2 asks for."""
-    half = size // 2
-    groups = [range(half), range(half, size)]
-    return [group[i - 1] for group in groups for i in range(len(group))]
-
-
-@exercise(
-    "mystery_lenders",
-    "Who keeps their own?",
-    minutes=4,
-    difficulty=2,
-    kind="read a curve",
-    points=1,
-    hints={
-        "reversed_completions": (
-            "Reversing a list of five keeps the middle row. Is there a bar at five?",
-            "Look at sizes 2 and 3. In which groups must rows be alone, so that two of two, and one of three, keep?",
-        ),
-        "rotated_by_two": (
-            "Rotating by two explains sizes 1 and 2. Who would keep their own at size 3?",
-            "Nobody would. Look for a rule under which one row of three has no neighbour.",
-        ),
-        "shuffled": (
-            "A shuffle keeps about one row on average. At size 12, too?",
-            "From size 4 on nobody keeps their own: that is no chance. Which rule fails only for small batches?",
-        ),
-    },
-)
-def mystery_lenders(answer):
-    choice(answer, "c", {"a": "reversed_completions", "b": "rotated_by_two", "d": "shuffled"})
-    return "your reading of the bars"
-
-
 def _padded(lists, fill, width=None, left=False):
     width = width or max(map(len, lists))
     rows = [[fill] * (width - len(x)) + x if left else x + [fill] * (width - len(x)) for x in lists]
@@ -180,6 +146,143 @@ def random_examples(seed, size):
 THREE = [_example([1, 10], [11, 2], True), _example([1], [20, 2], False), _example([1, 30], [2], False)]
 
 
+def _lists(rows):
+    """Rows (ids, label mask) as the dicts that `mismatched` returns."""
+    return [{"input_ids": ids, "attention_mask": [1] * len(ids), "label_mask": mask} for ids, mask in rows]
+
+
+def mismatched_faults(examples):
+    """(right rows, [(fault, rows)]) for `mismatched`."""
+    n, moved = len(examples), lent(examples, lambda i: i - 1)
+    right, own = _lists(moved), _lists([(row["input_ids"], row["label_mask"]) for row in examples])
+    known = {
+        "matched_z0": own,
+        "whole_rows_moved": [own[i - 1] for i in range(n)],
+        "reversed_completions": _lists(lent(examples, lambda i: n - 1 - i)),
+        "other_direction": _lists(lent(examples, lambda i: (i + 1) % n)),
+        "prompts_moved": _lists(lent(examples, lambda i: i - 1, prompt_moves=True)),
+        "eos_lost": _lists([(ids[:-1], mask[:-1]) for ids, mask in moved]),
+        "bos_lost": _lists([(ids[1:], mask[1:]) for ids, mask in moved]),
+        "prompt_scored": _lists([(ids, [1] * len(ids)) for ids, _ in moved]),
+        "mask_not_moved": [row | {"label_mask": old["label_mask"]} for row, old in zip(right, own, strict=True)],
+        "masks_exchanged": [
+            row | {"attention_mask": row["label_mask"], "label_mask": row["attention_mask"]} for row in right
+        ],
+        "completion_only_read": [row | {"attention_mask": row["label_mask"]} for row in right],
+        "read_mask_not_moved": [
+            row | {"attention_mask": old["attention_mask"]} for row, old in zip(right, own, strict=True)
+        ],
+    }
+    return right, list(known.items())
+
+
+def _list_of_rows(got, size):
+    """The answer as dicts of lists of ints.
+
+    Raises:
+        Fault: it is none, has another number of rows, or its rows other fields.
+    """
+    if not isinstance(got, list | tuple) or not all(isinstance(row, dict) for row in got):
+        raise Fault("type", got=f"a {type(got).__name__}", expected="a list of dicts")
+    if len(got) != size:
+        raise Fault("rows", got=f"{len(got)} rows", expected=f"{size} rows")
+    fields = ["attention_mask", "input_ids", "label_mask"]
+    for row in got:
+        if set(row) != set(fields):
+            fault = "label_kept" if set(row) == {*fields, "label"} else "fields"
+            raise Fault(fault, got=sorted(map(str, row)), expected=fields)
+        if not all(isinstance(value, list) for value in row.values()):
+            raise Fault("type", got="a row that holds no lists", expected="three lists of ints in each row")
+    return [{field: [int(number) for number in row[field]] for field in fields} for row in got]
+
+
+@exercise(
+    "mismatched",
+    "Pass the replies on",
+    minutes=8,
+    difficulty=2,
+    kind="fill in a function",
+    points=3,
+    ours="kto_utils.collator.mismatched",
+    hints={
+        "matched_z0": (
+            "Each row has kept its own completion. Whose should it have?",
+            "Row i: its own prompt and the completion of examples[i - 1].",
+        ),
+        "whole_rows_moved": (
+            "You have moved whole rows. Is a prompt with its own completion mismatched?",
+            "Only the completion is borrowed. The prompt stays where it is.",
+        ),
+        "reversed_completions": (
+            "You take the rows from the end. Which row keeps its own when their number is odd?",
+            "Rotate: row i borrows from examples[i - 1]. For i = 0 that is the last row, so 0 is no special case.",
+        ),
+        "other_direction": (
+            "A rotation, but the other way round. From which row should row i borrow?",
+            "From row i - 1. (HALOs takes i + 1.)",
+        ),
+        "prompts_moved": (
+            "The completion stayed and the prompt moved. Row i should keep its prompt.",
+            "Join the prompt of row i and the completion of row i - 1.",
+        ),
+        "eos_lost": (
+            "The borrowed completions have lost their end. What belongs to a completion?",
+            "Every token with label_mask 1 moves, <eos> included.",
+        ),
+        "bos_lost": (
+            "The rows have lost their first token. Where does <bos> belong?",
+            "Every token with label_mask 0 stays, <bos> included.",
+        ),
+        "prompt_scored": (
+            "The prompt is scored. What does label_mask say about prompts?",
+            "0 for each token of the prompt, then 1 for each token of the borrowed completion.",
+        ),
+        "mask_not_moved": (
+            "The ids are right; label_mask is still that of the row's own completion.",
+            "0 for each token of the prompt, then 1 for each token of the borrowed completion.",
+        ),
+        "masks_exchanged": (
+            "One mask has what belongs into the other.",
+            "attention_mask: 1 for every token. label_mask: 1 for the completion only.",
+        ),
+        "completion_only_read": (
+            "By your attention_mask the model may not read the prompt.",
+            "attention_mask is 1 for every token of the new row: [1] * its length.",
+        ),
+        "read_mask_not_moved": (
+            "Your attention_mask is as long as the old row. How long is the new one?",
+            "[1] * (tokens of the prompt + tokens of the borrowed completion).",
+        ),
+        "label_kept": (
+            "The new rows have a label. Who judged them?",
+            "Return the three lists only.",
+        ),
+        "fields": (
+            "Some fields are missing, or there are too many.",
+            "input_ids, attention_mask and label_mask, in every row.",
+        ),
+        "rows": (
+            "Every prompt gets one new row. How many have you made?",
+            "As many as there are examples: row 0 too, which borrows from the last.",
+        ),
+    },
+)  # fmt: skip
+def mismatched(answer):
+    small = "ids [1, 10 | 11, 2], [1 | 20, 2] and [1, 30 | 2], the bar before each completion"
+    cases = [(THREE, small)]
+    cases += [(random_examples(seed, size), f"{size} random rows") for seed, size in ((2, 2), (0, 4), (1, 5))]
+    for examples, tried in cases:
+        right, known = mismatched_faults(examples)
+        got = _list_of_rows(call(answer, examples, tried=tried), len(examples))
+        if got == right:
+            continue
+        fault = next((fault for fault, rows in known if got == rows), "values")
+        row = next(i for i in range(len(right)) if got[i] != right[i])
+        field = next(field for field in right[row] if got[row][field] != right[row][field])
+        raise Fault(fault, f"{tried}; {field} of row {row}", got[row][field], right[row][field])
+    return "two to five rows, ids and both masks"
+
+
 @exercise(
     "collate_kto",
     "Two batches from one list",
@@ -203,7 +306,7 @@ THREE = [_example([1, 10], [11, 2], True), _example([1], [20, 2], False), _examp
         ),
         "other_direction": (
             "A rotation, but the other way round. From which row should row i borrow?",
-            "From row i - 1, as in section 6; HALOs takes i + 1.",
+            "From row i - 1, as in lesson 04; HALOs takes i + 1.",
         ),
         "prompts_moved": (
             "The completion stayed and the prompt moved. Row i should keep its prompt.",
@@ -305,6 +408,40 @@ def collate_kto(answer):
     else:
         raise Fault("batch_of_one", got="a result", expected="a ValueError")
     return "two to five rows, a padding id equal to <eos>, a batch of one"
+
+
+def unknown_lenders(size):
+    """For each row the row that lends it a completion, by the rule that the exercise asks for."""
+    half = size // 2
+    groups = [range(half), range(half, size)]
+    return [group[i - 1] for group in groups for i in range(len(group))]
+
+
+@exercise(
+    "mystery_lenders",
+    "Who keeps their own?",
+    minutes=4,
+    difficulty=2,
+    kind="read a curve",
+    points=1,
+    hints={
+        "reversed_completions": (
+            "Reversing a list of five keeps the middle row. Is there a bar at five?",
+            "Look at sizes 2 and 3. In which groups must rows be alone, so that two of two, and one of three, keep?",
+        ),
+        "rotated_by_two": (
+            "Rotating by two explains sizes 1 and 2. Who would keep their own at size 3?",
+            "Nobody would. Look for a rule under which one row of three has no neighbour.",
+        ),
+        "shuffled": (
+            "A shuffle keeps about one row on average. At size 12, too?",
+            "From size 4 on nobody keeps their own: that is no chance. Which rule fails only for small batches?",
+        ),
+    },
+)
+def mystery_lenders(answer):
+    choice(answer, "c", {"a": "reversed_completions", "b": "rotated_by_two", "d": "shuffled"})
+    return "your reading of the bars"
 
 
 def mask_faults(ids, starts, lengths):

@@ -1,11 +1,9 @@
-"""The exercises of lesson 06: the KTO loss."""
-
-import math
+"""The exercises of lesson 06: the KTO loss, in the lesson and in its deeper notebook."""
 
 import torch
 import torch.nn.functional as F
 
-from kto_course.checks.engine import Fault, call, choice, close, compare, exercise, flows, gradient, number
+from kto_course.checks.engine import Fault, call, choice, close, compare, exercise, flows, gradient
 from kto_utils import losses
 
 # The first batch for loss and gradient: log-ratios, and label, z0, beta and both weights.
@@ -40,10 +38,11 @@ def reference_point_faults(policy, reference):
 @exercise(
     "reference_point",
     "Mean, clamp, stop",
-    minutes=5,
+    minutes=4,
     difficulty=2,
     kind="fill in a function",
     points=2,
+    ours="kto_utils.losses.reference_point",
     hints={
         "clamp_before_mean": (
             "In which order do mean and clamp come? With -3 and 5 it makes a difference.",
@@ -173,6 +172,7 @@ def kto_case(seed, dtype=torch.float64):
     difficulty=2,
     kind="fill in a function",
     points=3,
+    ours="kto_utils.losses.kto_loss",
     hints={
         "value_returned": (
             "Your number grows where a reply does well. Should a loss?",
@@ -181,7 +181,7 @@ def kto_case(seed, dtype=torch.float64):
         ),
         "log_sigmoid": (
             "Your loss has no upper limit. How much can a row of KTO cost at most?",
-            "There is no logarithm in the formula: that would be the row loss of DPO.",
+            "There is no logarithm in the formula: a row costs its weight at most.",
             "Use torch.sigmoid(-u) in the place of -logsigmoid(u).",
         ),
         "beta_twice": (
@@ -275,63 +275,176 @@ def kto_loss(answer):
     return "values on four batches, the gradient, and a row far on the good side"
 
 
+def gradient_by_autograd(logratio, label, z0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):
+    """dL/dr of the mean loss, without a closed form: arguments and result as in the exercise."""
+    free = logratio.detach().clone().requires_grad_()
+    rows = losses.kto_loss(free, torch.zeros_like(free), label, z0, beta, desirable_weight, undesirable_weight)
+    return torch.autograd.grad(rows.mean(), free)[0]
+
+
+def kto_gradient_faults(r, label, z0, beta, desirable, undesirable):
+    """What the known faults of `kto_gradient` give on this input."""
+    s = torch.where(label, 1.0, -1.0).to(r)
+    w, other = (torch.where(label, a, b).to(r) for a, b in ((desirable, undesirable), (undesirable, desirable)))
+    d, n = r - z0, len(r)
+    u = s * beta * d
+    by_sign = torch.where(d > 0, 1.0, -1.0).to(r)
+
+    def bell(v):
+        return torch.sigmoid(v) * torch.sigmoid(-v)
+
+    right = -s * w * beta * bell(u) / n
+    return [
+        ("turned_round", -right),
+        ("no_sign", -w * beta * bell(u) / n),
+        ("no_sign", w * beta * bell(u) / n),
+        ("sign_from_r", -by_sign * w * beta * bell(u) / n),
+        ("no_batch", right * n),
+        ("no_batch", -right * n),
+        ("no_chain_rule", right / beta),
+        ("no_chain_rule", right / (s * beta)),
+        ("beta_twice", right * beta),
+        ("beta_twice", -s * w * beta * bell(beta * u) / n),
+        ("beta_twice", -s * w * beta**2 * bell(beta * u) / n),
+        ("beta_beside_z0", -s * w * beta * bell(s * (beta * r - z0)) / n),
+        ("no_z0", -s * w * beta * bell(beta * r) / n),
+        ("log_sigmoid", -s * w * beta * torch.sigmoid(-u) / n),
+        ("one_sigmoid", -s * w * beta * torch.sigmoid(u) / n),
+        ("squared", -s * w * beta * torch.sigmoid(u) ** 2 / n),
+        ("squared", -s * w * beta * torch.sigmoid(-u) ** 2 / n),
+        ("weights_swapped", -s * other * beta * bell(u) / n),
+        ("both_weights_1", -s * beta * bell(u) / n),
+        ("loss_returned", w * torch.sigmoid(-u) / n),
+        ("loss_returned", w * torch.sigmoid(-u)),
+        ("summed", right.sum()),
+        ("divided_by_weights", -s * w * beta * bell(u) / w.sum()),
+    ]
+
+
 @exercise(
-    "first_loss",
-    "Before the first step",
-    minutes=3,
-    difficulty=1,
-    kind="predict a number",
-    points=1,
+    "kto_gradient",
+    "The gradient by hand",
+    minutes=10,
+    difficulty=3,
+    kind="a derivation step checked numerically",
+    points=3,
+    ours="kto_course.checks.lesson_06.gradient_by_autograd",
     hints={
-        "zero": (
-            "Nothing was learned. Does that cost nothing?",
-            "Every row stands at its reference point, so its sigmoid is 1/2. What does a row cost then?",
+        "turned_round": (
+            "All signs are turned. Does the loss of a thumbs up rise or fall when its r rises?",
+            "It falls, so its gradient is negative: minus in front.",
+        ),
+        "no_sign": (
+            "Up and down pull in the same direction. What is the derivative of u by r for a thumbs down?",
+            "du/dr = s * beta. The bell is even and hides the s inside it; the s of the chain rule must stay in front.",
+        ),
+        "sign_from_r": (
+            "Your direction depends on where r stands. On what may it depend?",
+            "On the label alone: s is +1 for True and -1 for False, on both sides of z0.",
+        ),
+        "no_batch": (
+            "Too large by the same factor in every row. What is L, a sum or a mean?",
+            "The mean over B rows: divide by len(logratio) (and look at the sign in front).",
+        ),
+        "no_chain_rule": (
+            "The shape is right, the size is not. What is the derivative of u by r?",
+            "du/dr = s * beta: both factors belong in front.",
+        ),
+        "beta_twice": (
+            "There is one beta too many, inside the sigmoids or in front of them.",
+            "beta stands once in u and, by the chain rule, once in front.",
+        ),
+        "beta_beside_z0": (
+            "With z0 = 0 you would be right. What does beta multiply in u?",
+            "u = s * beta * (logratio - z0).",
+        ),
+        "no_z0": (
+            "Where is your bell's top? It should stand at the reference point.",
+            "u = s * beta * (logratio - z0).",
         ),
         "log_sigmoid": (
-            "That is how DPO starts. Is there a logarithm in the KTO loss?",
-            "A row costs w * (1 - sigmoid(0)), half its weight.",
+            "Your pull does not fade on the wrong side. Is there a logarithm in the KTO loss?",
+            "The derivative of sigmoid(-u) has two factors: sigmoid(u) * sigmoid(-u).",
         ),
-        "both_weights_1": (
-            "That is the start with both weights 1. What are they here?",
-            "Half the *mean weight* of the batch: count the rows of each kind.",
+        "one_sigmoid": (
+            "Your pull grows with what is already learned. What is the derivative of a sigmoid?",
+            "It has two factors: sigmoid(u) * (1 - sigmoid(u)).",
         ),
-        "mean_weight": (
-            "That is the mean weight. What does a row cost whose sigmoid is 1/2?",
-            "Half its weight.",
+        "squared": (
+            "Twice the same sigmoid. In sigma' = sigma (1 - sigma) the factors differ.",
+            "sigmoid(u) * sigmoid(-u).",
         ),
         "weights_swapped": (
-            "Which rows carry the weight 3?",
-            "The four thumbs up: (4 * 3 + 12 * 1) / 16, and then half of it.",
+            "Each thumb has got the other one's weight.",
+            "Desirable is thumbs up, label True.",
+        ),
+        "both_weights_1": (
+            "The two weights make no difference in your result.",
+            "w is a constant factor of the row's loss, and so of its gradient.",
+        ),
+        "loss_returned": (
+            "That is the loss. Asked for is its slope.",
+            "Differentiate w * sigmoid(-u): outer derivative times du/dr.",
         ),
         "summed": (
-            "That is a sum over the rows. What does the log show?",
-            "The batch loss is the mean over the 16 rows.",
+            "All rows have gone into one number. How many slopes are asked for?",
+            "One per row, (B,): leave out the sum.",
         ),
-        "counts_forgotten": (
-            "That is half the mean of the two weights, as if both kinds were equally many.",
-            "Twelve of the 16 rows have weight 1: (4 * 3 + 12 * 1) / 16, and then half of it.",
-        ),
-        "beta_outside": (
-            "Where does beta stand in the loss?",
-            "Inside the sigmoid, where it multiplies 0. The loss at the start does not depend on it.",
+        "divided_by_weights": (
+            "You divide by the sum of the weights. By what does the mean divide?",
+            "By the number of rows, len(logratio).",
         ),
     },
 )
-def first_loss(answer):
-    label = torch.tensor([True] * 4 + [False] * 12)
-    right = float(losses.kto_loss(torch.zeros(16), torch.zeros(16), label, 0.0, 0.1, 3.0, 1.0).mean())
-    known = {
-        "zero": 0.0,
-        "log_sigmoid": math.log(2),
-        "both_weights_1": 0.5,
-        "mean_weight": 2 * right,
-        "weights_swapped": (4 * 1 + 12 * 3) / 16 / 2,
-        "summed": 16 * right,
-        "counts_forgotten": (3 + 1) / 2 / 2,
-        "beta_outside": 0.1 * right,
-    }
-    number(answer, right, 0.005, known, tried="4 up with weight 3, 12 down with weight 1, policy = reference")
-    return "half the mean weight of the batch"
+def kto_gradient(answer):
+    right = gradient_by_autograd
+    small = THREE_RATIOS, *THREE_ROWS
+    compare(call(answer, *small, tried=IN_WORDS), right(*small), kto_gradient_faults(*small))
+    for seed, dtype in ((0, torch.float64), (1, torch.float32)):
+        policy, reference, *rest = kto_case(seed, dtype)
+        case = policy - reference, *rest
+        got = call(answer, *case, tried="six random rows, z0 3.5, beta 0.2, weights 0.5 and 1.5")
+        compare(got, right(*case), kto_gradient_faults(*case))
+    got = call(answer, *case[:3], tried="the same rows, beta and weights left out")
+    compare(got, right(*case[:3]), kto_gradient_faults(*case[:3], 0.1, 1.0, 1.0))
+    return "agreement with autograd on four batches"
+
+
+def mystery_pull(logratio):
+    """The pull of a lone thumbs-down row with one setting changed; which one is the question of exercise 6.4."""
+    down = torch.zeros(len(logratio), dtype=torch.bool)
+    return len(logratio) * gradient_by_autograd(logratio, down, z0=0.0, beta=0.2).abs()  # alone, not one of many
+
+
+@exercise(
+    "mystery_pull_curve",
+    "Who pulls like this?",
+    minutes=4,
+    difficulty=2,
+    kind="read a curve",
+    points=1,
+    hints={
+        "z0_moved": (
+            "Where is a row's pull largest? Look at where the top of the solid curve stands.",
+            "Another z0 moves the top sideways and leaves height and width alone. Here the top stays at 0.",
+        ),
+        "weight_doubled": (
+            "The weight doubles the height. What does it do to the width?",
+            "Nothing: it is a factor in front. What stands in front *and* inside the sigmoids?",
+        ),
+        "label_flipped": (
+            "A thumbs up pulls the other way. Does the curve show a direction?",
+            "It shows the size only, and that is the same for both thumbs. Height and width have changed here.",
+        ),
+        "beta_twice": (
+            "Then 0.01 would stand where 0.1 stood. Does a smaller beta make the bell narrower?",
+            "It would be lower and wider. Here the bell is higher and narrower.",
+        ),
+    },
+)
+def mystery_pull_curve(answer):
+    choice(answer, "b", {"a": "z0_moved", "c": "weight_doubled", "d": "label_flipped", "e": "beta_twice"})
+    return "your reading of the curve"
 
 
 def weight_band_faults(n_up, n_down, undesirable, largest):
@@ -407,174 +520,3 @@ def weight_band(answer):
     for case in ((2, 20, 0.5, 1.5), (10, 4, 3.0, 1.25)):
         compare(call(answer, *case), right(*case), weight_band_faults(*case))
     return "three pairs of counts, other weights of a thumbs down, another largest ratio"
-
-
-def kto_gradient_by_autograd(r, label, z0, beta=0.1, desirable=1.0, undesirable=1.0):
-    """dL/dr of the mean loss, by autograd: independent of the closed form."""
-    free = r.clone().requires_grad_()
-    loss = losses.kto_loss(free, torch.zeros_like(r), label, z0, beta, desirable, undesirable).mean()
-    return torch.autograd.grad(loss, free)[0]
-
-
-def kto_gradient_faults(r, label, z0, beta, desirable, undesirable):
-    """What the known faults of `kto_gradient` give on this input."""
-    s = torch.where(label, 1.0, -1.0).to(r)
-    w, other = (torch.where(label, a, b).to(r) for a, b in ((desirable, undesirable), (undesirable, desirable)))
-    d, n = r - z0, len(r)
-    u = s * beta * d
-    by_sign = torch.where(d > 0, 1.0, -1.0).to(r)
-
-    def bell(v):
-        return torch.sigmoid(v) * torch.sigmoid(-v)
-
-    right = -s * w * beta * bell(u) / n
-    return [
-        ("turned_round", -right),
-        ("no_sign", -w * beta * bell(u) / n),
-        ("no_sign", w * beta * bell(u) / n),
-        ("sign_from_r", -by_sign * w * beta * bell(u) / n),
-        ("no_batch", right * n),
-        ("no_batch", -right * n),
-        ("no_chain_rule", right / beta),
-        ("no_chain_rule", right / (s * beta)),
-        ("beta_twice", right * beta),
-        ("beta_twice", -s * w * beta * bell(beta * u) / n),
-        ("beta_twice", -s * w * beta**2 * bell(beta * u) / n),
-        ("beta_beside_z0", -s * w * beta * bell(s * (beta * r - z0)) / n),
-        ("no_z0", -s * w * beta * bell(beta * r) / n),
-        ("log_sigmoid", -s * w * beta * torch.sigmoid(-u) / n),
-        ("one_sigmoid", -s * w * beta * torch.sigmoid(u) / n),
-        ("squared", -s * w * beta * torch.sigmoid(u) ** 2 / n),
-        ("squared", -s * w * beta * torch.sigmoid(-u) ** 2 / n),
-        ("weights_swapped", -s * other * beta * bell(u) / n),
-        ("both_weights_1", -s * beta * bell(u) / n),
-        ("loss_returned", w * torch.sigmoid(-u) / n),
-        ("loss_returned", w * torch.sigmoid(-u)),
-        ("summed", right.sum()),
-        ("divided_by_weights", -s * w * beta * bell(u) / w.sum()),
-    ]
-
-
-@exercise(
-    "kto_gradient",
-    "The gradient by hand",
-    minutes=10,
-    difficulty=3,
-    kind="a derivation step checked numerically",
-    points=3,
-    hints={
-        "turned_round": (
-            "All signs are turned. Does the loss of a thumbs up rise or fall when its r rises?",
-            "It falls, so its gradient is negative: minus in front.",
-        ),
-        "no_sign": (
-            "Up and down pull in the same direction. What is the derivative of u by r for a thumbs down?",
-            "du/dr = s * beta. The bell is even and hides the s inside it; the s of the chain rule must stay in front.",
-        ),
-        "sign_from_r": (
-            "Your direction depends on where r stands. On what may it depend?",
-            "On the label alone: s is +1 for True and -1 for False, on both sides of z0.",
-        ),
-        "no_batch": (
-            "Too large by the same factor in every row. What is L, a sum or a mean?",
-            "The mean over B rows: divide by len(logratio) (and look at the sign in front).",
-        ),
-        "no_chain_rule": (
-            "The shape is right, the size is not. What is the derivative of u by r?",
-            "du/dr = s * beta: both factors belong in front.",
-        ),
-        "beta_twice": (
-            "There is one beta too many, inside the sigmoids or in front of them.",
-            "beta stands once in u and, by the chain rule, once in front.",
-        ),
-        "beta_beside_z0": (
-            "With z0 = 0 you would be right. What does beta multiply in u?",
-            "u = s * beta * (logratio - z0).",
-        ),
-        "no_z0": (
-            "Where is your bell's top? It should stand at the reference point.",
-            "u = s * beta * (logratio - z0).",
-        ),
-        "log_sigmoid": (
-            "Your pull does not fade on the wrong side. That is DPO's. Is there a logarithm in the KTO loss?",
-            "The derivative of sigmoid(-u) has two factors: sigmoid(u) * sigmoid(-u).",
-        ),
-        "one_sigmoid": (
-            "Your pull grows with what is already learned. What is the derivative of a sigmoid?",
-            "It has two factors: sigmoid(u) * (1 - sigmoid(u)).",
-        ),
-        "squared": (
-            "Twice the same sigmoid. In sigma' = sigma (1 - sigma) the factors differ.",
-            "sigmoid(u) * sigmoid(-u).",
-        ),
-        "weights_swapped": (
-            "Each thumb has got the other one's weight.",
-            "Desirable is thumbs up, label True.",
-        ),
-        "both_weights_1": (
-            "The two weights make no difference in your result.",
-            "w is a constant factor of the row's loss, and so of its gradient.",
-        ),
-        "loss_returned": (
-            "That is the loss. Asked for is its slope.",
-            "Differentiate w * sigmoid(-u): outer derivative times du/dr.",
-        ),
-        "summed": (
-            "All rows have gone into one number. How many slopes are asked for?",
-            "One per row, (B,): leave out the sum.",
-        ),
-        "divided_by_weights": (
-            "You divide by the sum of the weights. By what does the mean divide?",
-            "By the number of rows, len(logratio).",
-        ),
-    },
-)
-def kto_gradient(answer):
-    right = kto_gradient_by_autograd
-    small = THREE_RATIOS, *THREE_ROWS
-    compare(call(answer, *small, tried=IN_WORDS), right(*small), kto_gradient_faults(*small))
-    for seed, dtype in ((0, torch.float64), (1, torch.float32)):
-        policy, reference, *rest = kto_case(seed, dtype)
-        case = policy - reference, *rest
-        got = call(answer, *case, tried="six random rows, z0 3.5, beta 0.2, weights 0.5 and 1.5")
-        compare(got, right(*case), kto_gradient_faults(*case))
-    got = call(answer, *case[:3], tried="the same rows, beta and weights left out")
-    compare(got, right(*case[:3]), kto_gradient_faults(*case[:3], 0.1, 1.0, 1.0))
-    return "agreement with autograd on four batches"
-
-
-def mystery_pull(logratio):
-    """The pull of a lone thumbs-down row with one setting changed; which one is the question of exercise 6.6."""
-    down = torch.zeros(len(logratio), dtype=torch.bool)
-    return len(logratio) * kto_gradient_by_autograd(logratio, down, z0=0.0, beta=0.2).abs()  # alone, not one of many
-
-
-@exercise(
-    "mystery_pull_curve",
-    "Who pulls like this?",
-    minutes=4,
-    difficulty=2,
-    kind="read a curve",
-    points=1,
-    hints={
-        "z0_moved": (
-            "Where is a row's pull largest? Look at where the top of the solid curve stands.",
-            "Another z0 moves the top sideways and leaves height and width alone. Here the top stays at 0.",
-        ),
-        "weight_doubled": (
-            "The weight doubles the height. What does it do to the width?",
-            "Nothing: it is a factor in front. What stands in front *and* inside the sigmoids?",
-        ),
-        "label_flipped": (
-            "A thumbs up pulls the other way. Does the curve show a direction?",
-            "It shows the size only, and that is the same for both thumbs. Height and width have changed here.",
-        ),
-        "beta_twice": (
-            "Then 0.01 would stand where 0.1 stood. Does a smaller beta make the bell narrower?",
-            "It would be lower and wider. Here the bell is higher and narrower.",
-        ),
-    },
-)
-def mystery_pull_curve(answer):
-    choice(answer, "b", {"a": "z0_moved", "c": "weight_doubled", "d": "label_flipped", "e": "beta_twice"})
-    return "your reading of the curve"

@@ -4,97 +4,6 @@ import torch
 
 from kto_course.checks.engine import Fault, call, choice, compare, exercise, flows, number
 
-
-def global_z0_faults(parts):
-    """(right value, what the known faults of `global_z0` give) for a list of 1-D tensors."""
-    k = torch.cat(parts)
-    means = torch.stack([part.mean() for part in parts])
-    zero = k.new_zeros(())
-    return k.mean().clamp(min=0), [
-        ("clamp_before_mean", means.clamp(min=0).mean()),
-        ("clamp_before_mean", k.clamp(min=0).mean()),
-        ("clamp_before_mean", torch.stack([part.clamp(min=0).mean() for part in parts]).mean()),
-        ("clamp_before_mean", sum((part.mean().clamp(min=0) * len(part) for part in parts), zero) / len(k)),
-        ("no_clamp", k.mean()),
-        ("mean_of_means", means.mean().clamp(min=0)),
-        ("mean_of_means", means.mean()),
-        ("clamped_above", k.mean().clamp(max=0)),
-        ("summed", k.sum().clamp(min=0)),
-        ("summed", k.sum()),
-        ("divided_by_processes", (k.sum() / len(parts)).clamp(min=0)),
-        ("divided_by_processes", k.sum() / len(parts)),
-        ("own_part_only", parts[0].mean().clamp(min=0)),
-        ("own_part_only", parts[0].mean()),
-        ("one_for_each", means.clamp(min=0)),
-        ("one_for_each", k.clamp(min=0)),
-    ]
-
-
-@exercise(
-    "global_z0",
-    "One z0 for all processes",
-    minutes=5,
-    difficulty=2,
-    kind="fill in a function",
-    points=2,
-    hints={
-        "clamp_before_mean": (
-            "Negative numbers were cut off before they could balance the others. What comes first, mean or clamp?",
-            "Average over all rows of all processes, then clamp once.",
-        ),
-        "no_clamp": (
-            "Here the mean is negative. What does $z_0$ do below zero?",
-            "z0 = max(0, mean): clamp(min=0) at the end.",
-        ),
-        "mean_of_means": (
-            "The parts have different sizes, and each part counts the same in your mean. Should each row?",
-            "Divide the sum over all rows by the number of all rows.",
-        ),
-        "clamped_above": (
-            "You keep what is negative and cut what is positive.",
-            "clamp(min=0) lifts negative values to 0.",
-        ),
-        "summed": (
-            "That is a sum. Would it not grow with the number of rows?",
-            "Divide by the number of rows of all processes together.",
-        ),
-        "divided_by_processes": (
-            "You divide by the number of processes. Over what is the mean taken?",
-            "Over rows: divide by sum(len(part) for part in parts).",
-        ),
-        "own_part_only": (
-            "Only the first process counts.",
-            "Use all entries of `parts`: torch.cat(parts) is the whole batch.",
-        ),
-        "one_for_each": (
-            "Several numbers came back. How many reference points has one batch?",
-            "One, the same for all processes.",
-        ),
-        "gradient_through_z0": (
-            "The value is right, but a gradient flows through it. Is $z_0$ something to be trained?",
-            "It is a constant of the step: put .detach() behind it.",
-        ),
-    },
-)
-def global_z0(answer):
-    sizes = [3, 1, 4]
-    random = 2 * torch.randn(8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    cases = [
-        [torch.tensor([2.0, 3.0, -1.0], dtype=torch.float64), torch.tensor([-3.0, 1.0], dtype=torch.float64)],
-        [torch.tensor([2.0, -1.0, -4.0], dtype=torch.float64), torch.tensor([0.5], dtype=torch.float64)],
-        [part.float() for part in (random + 1).split(sizes)],
-        list((random - 2).split(sizes)),
-    ]
-    for parts in cases:
-        right, faults = global_z0_faults(parts)
-        tried = f"parts {[[round(x, 2) for x in part.tolist()] for part in parts]}"
-        compare(call(answer, parts, tried=tried), right, faults)
-    tried = "the gradient in the mismatched log-ratios"
-    if flows(lambda k: torch.as_tensor(answer(list(k.split([2, 3])))), torch.arange(5.0), wrt=0, tried=tried):
-        raise Fault("gradient_through_z0", got="a gradient", expected="none")
-    return "unequal parts, a negative mean, three processes, and that no gradient flows"
-
-
 PAIRS, ROWS = 1600, 16
 
 
@@ -153,7 +62,7 @@ def mixed_batches(answer):
 
 
 def unknown_spread(rows):
-    """Standard deviation of the z0 that rows meet, for the second person of exercise 12.3."""
+    """Standard deviation of the z0 that rows meet, for the second person of exercise 12.2."""
     k = 0.5 + 3 * torch.randn(2000, rows, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     return float(k.reshape(2000, -1, 8).mean(-1).clamp(min=0).std())
 
@@ -182,4 +91,100 @@ def unknown_spread(rows):
 )
 def accumulation(answer):
     choice(answer, "b", {"a": "larger_batch", "c": "more_processes", "d": "clamp_before_mean"})
-    return "your reading of the curve"
+    return "your reading of the curve: each part of eight has its own z0, and gradients are added when it is gone"
+
+
+def right_global_z0(parts):
+    """z0 of the whole batch, in nats, without a gradient, from the mismatched log-ratios of each process."""
+    return torch.cat(list(parts)).mean().clamp(min=0).detach()
+
+
+def global_z0_faults(parts):
+    """(right value, what the known faults of `global_z0` give) for a list of 1-D tensors."""
+    k = torch.cat(parts)
+    means = torch.stack([part.mean() for part in parts])
+    zero = k.new_zeros(())
+    return right_global_z0(parts), [
+        ("clamp_before_mean", means.clamp(min=0).mean()),
+        ("clamp_before_mean", k.clamp(min=0).mean()),
+        ("clamp_before_mean", torch.stack([part.clamp(min=0).mean() for part in parts]).mean()),
+        ("clamp_before_mean", sum((part.mean().clamp(min=0) * len(part) for part in parts), zero) / len(k)),
+        ("no_clamp", k.mean()),
+        ("mean_of_means", means.mean().clamp(min=0)),
+        ("mean_of_means", means.mean()),
+        ("clamped_above", k.mean().clamp(max=0)),
+        ("summed", k.sum().clamp(min=0)),
+        ("summed", k.sum()),
+        ("divided_by_processes", (k.sum() / len(parts)).clamp(min=0)),
+        ("divided_by_processes", k.sum() / len(parts)),
+        ("own_part_only", parts[0].mean().clamp(min=0)),
+        ("own_part_only", parts[0].mean()),
+        ("one_for_each", means.clamp(min=0)),
+        ("one_for_each", k.clamp(min=0)),
+    ]
+
+
+@exercise(
+    "global_z0",
+    "One z0 for all processes",
+    minutes=5,
+    difficulty=2,
+    kind="fill in a function",
+    points=2,
+    ours="kto_course.checks.lesson_12.right_global_z0",
+    hints={
+        "clamp_before_mean": (
+            "Negative numbers were cut off before they could balance the others. What comes first, mean or clamp?",
+            "Average over all rows of all processes, then clamp once.",
+        ),
+        "no_clamp": (
+            "Here the mean is negative. What does $z_0$ do below zero?",
+            "z0 = max(0, mean): clamp(min=0) at the end.",
+        ),
+        "mean_of_means": (
+            "The parts have different sizes, and each part counts the same in your mean. Should each row?",
+            "Divide the sum over all rows by the number of all rows.",
+        ),
+        "clamped_above": (
+            "You keep what is negative and cut what is positive.",
+            "clamp(min=0) lifts negative values to 0.",
+        ),
+        "summed": (
+            "That is a sum. Would it not grow with the number of rows?",
+            "Divide by the number of rows of all processes together.",
+        ),
+        "divided_by_processes": (
+            "You divide by the number of processes. Over what is the mean taken?",
+            "Over rows: divide by sum(len(part) for part in parts).",
+        ),
+        "own_part_only": (
+            "Only the first process counts.",
+            "Use all entries of `parts`: torch.cat(parts) is the whole batch.",
+        ),
+        "one_for_each": (
+            "Several numbers came back. How many reference points has one batch?",
+            "One, the same for all processes.",
+        ),
+        "gradient_through_z0": (
+            "The value is right, but a gradient flows through it. Is $z_0$ something to be trained?",
+            "It is a constant of the step: put .detach() behind it.",
+        ),
+    },
+)
+def global_z0(answer):
+    sizes = [3, 1, 4]
+    random = 2 * torch.randn(8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    cases = [
+        [torch.tensor([2.0, 3.0, -1.0], dtype=torch.float64), torch.tensor([-3.0, 1.0], dtype=torch.float64)],
+        [torch.tensor([2.0, -1.0, -4.0], dtype=torch.float64), torch.tensor([0.5], dtype=torch.float64)],
+        [part.float() for part in (random + 1).split(sizes)],
+        list((random - 2).split(sizes)),
+    ]
+    for parts in cases:
+        right, faults = global_z0_faults(parts)
+        tried = f"parts {[[round(x, 2) for x in part.tolist()] for part in parts]}"
+        compare(call(answer, parts, tried=tried), right, faults)
+    tried = "the gradient in the mismatched log-ratios"
+    if flows(lambda k: torch.as_tensor(answer(list(k.split([2, 3])))), torch.arange(5.0), wrt=0, tried=tried):
+        raise Fault("gradient_through_z0", got="a gradient", expected="none")
+    return "unequal parts, a negative mean, three processes, and that no gradient flows"

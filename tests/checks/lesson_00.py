@@ -1,4 +1,4 @@
-"""Right and wrong answers to the exercises of lesson 00. The form is told in tests/test_checks.py."""
+"""Right and wrong answers to the exercise of lesson 00. The form is told in tests/test_checks.py."""
 
 
 def looped(inside, start="rate = 0.0", end="return rate"):
@@ -65,40 +65,6 @@ def answer(probabilities, liked):
 """),
             "an error": ("raised", "lambda probabilities, liked: sum(probabilities[liked])"),
             "no return": ("open", looped("if good: rate = rate + p", end="print(rate)")),
-        },
-    },
-    "first_logratio": {
-        "right": {
-            "difference of logarithms": "math.log(0.1) - math.log(0.4)",
-            "logarithm of the ratio": "math.log(0.1 / 0.4)",
-            "rounded": "-1.39",
-        },
-        "wrong": {
-            "old minus new": ("turned_round", "math.log(0.4) - math.log(0.1)"),
-            "ratio": ("ratio", "0.1 / 0.4"),
-            "old to new": ("inverse_ratio", "4"),
-            "difference": ("difference", "0.1 - 0.4"),
-            "base 10": ("base_10", "math.log10(0.25)"),
-            "base 2": ("base_2", "math.log2(0.25)"),
-            "new alone": ("policy_only", "math.log(0.1)"),
-            "old alone": ("reference_only", "math.log(0.4)"),
-            "sum": ("added", "math.log(0.1) + math.log(0.4)"),
-            "a guess": ("values", "-1"),
-            "text": ("type", "'ln 0.25'"),
-            "two numbers": ("type", "[math.log(0.1), math.log(0.4)]"),
-        },
-    },
-    "mystery_taste": {
-        "right": {"letter": "'b'", "capital": "'B'", "with a bracket": "'b)'"},
-        "wrong": {
-            "right replies": ("likes_right", "'a'"),
-            "both": ("likes_both", "'c'"),
-            "chance": ("chance", "'d'"),
-            "another letter": ("choice", "'e'"),
-            "two letters": ("choice", "'b and c'"),
-            "words": ("choice", "'polite replies'"),
-            "a number": ("type", "2"),
-            "a list": ("type", "['b']"),
         },
     },
 }  # fmt: skip

@@ -53,6 +53,70 @@ ANSWERS = {
             "NaN": ("nan", "np.nan"),
         },
     },
+    "kto_value": {
+        "right": {
+            "two branches": valued(),
+            "one line": """
+def answer(r, label, z0=0.0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):
+    sign, weight = (1, desirable_weight) if label else (-1, undesirable_weight)
+    return weight / (1 + np.exp(-sign * beta * (r - z0)))
+""",
+            "hyperbolic tangent": """
+def answer(r, label, z0=0.0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):
+    half = 0.5 + 0.5 * np.tanh(beta * (r - z0) / 2)
+    return desirable_weight * half if label else undesirable_weight * (1 - half)
+""",
+            "np.where, float32": """
+def answer(r, label, z0=0.0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):
+    distance = np.float32(beta) * np.where(label, np.float32(r - z0), np.float32(z0 - r))
+    return np.float32(np.where(label, desirable_weight, undesirable_weight) * sigmoid(distance))
+""",
+            "the weight minus the loss": """
+def answer(r, label, z0=0.0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):
+    weight = desirable_weight if label else undesirable_weight
+    loss = weight * (1 - sigmoid(beta * (r - z0) if label else beta * (z0 - r)))
+    return weight - loss
+""",
+        },
+        "wrong": {
+            "as found": ("beta_beside_z0", valued("beta * r - z0", "z0 - beta * r", "r > z0")),
+            "sign of r - z0": ("sign_picks_branch", valued(test="r > z0")),
+            "sign of r - z0, equality up": ("sign_picks_branch", valued(test="r >= z0")),
+            "sign of r": ("sign_picks_branch", valued(test="r > 0")),
+            "distance without sign": ("sign_picks_branch", valued("beta * abs(r - z0)", "beta * abs(z0 - r)")),
+            "branches exchanged": ("labels_exchanged", valued(test="not label")),
+            "weights exchanged": ("weights_exchanged", valued(
+                up="undesirable_weight * sigmoid({})", down="desirable_weight * sigmoid({})")),
+            "same direction": ("same_direction", valued(disliked="beta * (r - z0)")),
+            "both turned": ("loss", valued("beta * (z0 - r)", "beta * (r - z0)")),
+            "loss": ("loss", valued(up="desirable_weight - desirable_weight * sigmoid({})",
+                                    down="undesirable_weight - undesirable_weight * sigmoid({})")),
+            "no weights": ("both_weights_1", valued(up="sigmoid({})", down="sigmoid({})")),
+            "one weight for both": ("both_weights_1", valued(down="desirable_weight * sigmoid({})")),
+            "weights inside": ("weight_inside", valued(
+                up="sigmoid(desirable_weight * {})", down="sigmoid(undesirable_weight * {})")),
+            "no beta": ("beta_missing", valued("(r - z0)", "(z0 - r)")),
+            "beta twice": ("beta_twice", valued("beta * beta * (r - z0)", "beta * beta * (z0 - r)")),
+            "beta beside z0": ("beta_beside_z0", valued("beta * r - z0", "z0 - beta * r")),
+            "no z0": ("z0_missing", valued("beta * r", "-beta * r")),
+            "z0 added": ("z0_added", valued("beta * (r + z0)", "-beta * (r + z0)")),
+            "logarithm": ("log_sigmoid", valued(up="desirable_weight * np.log(sigmoid({}))",
+                                                down="undesirable_weight * np.log(sigmoid({}))")),
+            "loss of DPO": ("log_sigmoid", valued(up="-desirable_weight * np.log(sigmoid({}))",
+                                                  down="-undesirable_weight * np.log(sigmoid({}))")),
+            "power": ("power", """
+def answer(r, label, z0=0.0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):
+    z = r - z0 if label else z0 - r
+    felt = abs(z) ** 0.88 * (1 if z >= 0 else -2.25)
+    return (desirable_weight if label else undesirable_weight) * felt
+"""),
+            "turned sign": ("negative", valued(up="-desirable_weight * sigmoid({})", down="-undesirable_weight * sigmoid({})")),
+            "two numbers": ("type", valued(up="(desirable_weight, sigmoid({}))")),
+            "default of beta": ("values", valued().replace("beta=0.1", "beta=0.2")),
+            "an error": ("raised", valued(test="label.all()")),
+            "no return": ("open", "def answer(r, label, z0=0.0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):\n    v = sigmoid(beta * (r - z0))"),
+        },
+    },
     "mystery_person": {
         "right": {"letter": "'c'", "capital": "'C'", "with a bracket": "'c)'"},
         "wrong": {
@@ -123,70 +187,6 @@ def answer(probabilities, w):
             "a word": ("type", "lambda probabilities, w: 'weights'"),
             "an error": ("raised", ranked("np.diff(w, prepend=0.0)")),
             "no return": ("open", "def answer(probabilities, w):\n    reached = np.cumsum(probabilities)"),
-        },
-    },
-    "kto_value": {
-        "right": {
-            "two branches": valued(),
-            "one line": """
-def answer(r, label, z0=0.0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):
-    sign, weight = (1, desirable_weight) if label else (-1, undesirable_weight)
-    return weight / (1 + np.exp(-sign * beta * (r - z0)))
-""",
-            "hyperbolic tangent": """
-def answer(r, label, z0=0.0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):
-    half = 0.5 + 0.5 * np.tanh(beta * (r - z0) / 2)
-    return desirable_weight * half if label else undesirable_weight * (1 - half)
-""",
-            "np.where, float32": """
-def answer(r, label, z0=0.0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):
-    distance = np.float32(beta) * np.where(label, np.float32(r - z0), np.float32(z0 - r))
-    return np.float32(np.where(label, desirable_weight, undesirable_weight) * sigmoid(distance))
-""",
-            "the weight minus the loss": """
-def answer(r, label, z0=0.0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):
-    weight = desirable_weight if label else undesirable_weight
-    loss = weight * (1 - sigmoid(beta * (r - z0) if label else beta * (z0 - r)))
-    return weight - loss
-""",
-        },
-        "wrong": {
-            "as found": ("beta_beside_z0", valued("beta * r - z0", "z0 - beta * r", "r > z0")),
-            "sign of r - z0": ("sign_picks_branch", valued(test="r > z0")),
-            "sign of r - z0, equality up": ("sign_picks_branch", valued(test="r >= z0")),
-            "sign of r": ("sign_picks_branch", valued(test="r > 0")),
-            "distance without sign": ("sign_picks_branch", valued("beta * abs(r - z0)", "beta * abs(z0 - r)")),
-            "branches exchanged": ("labels_exchanged", valued(test="not label")),
-            "weights exchanged": ("weights_exchanged", valued(
-                up="undesirable_weight * sigmoid({})", down="desirable_weight * sigmoid({})")),
-            "same direction": ("same_direction", valued(disliked="beta * (r - z0)")),
-            "both turned": ("loss", valued("beta * (z0 - r)", "beta * (r - z0)")),
-            "loss": ("loss", valued(up="desirable_weight - desirable_weight * sigmoid({})",
-                                    down="undesirable_weight - undesirable_weight * sigmoid({})")),
-            "no weights": ("both_weights_1", valued(up="sigmoid({})", down="sigmoid({})")),
-            "one weight for both": ("both_weights_1", valued(down="desirable_weight * sigmoid({})")),
-            "weights inside": ("weight_inside", valued(
-                up="sigmoid(desirable_weight * {})", down="sigmoid(undesirable_weight * {})")),
-            "no beta": ("beta_missing", valued("(r - z0)", "(z0 - r)")),
-            "beta twice": ("beta_twice", valued("beta * beta * (r - z0)", "beta * beta * (z0 - r)")),
-            "beta beside z0": ("beta_beside_z0", valued("beta * r - z0", "z0 - beta * r")),
-            "no z0": ("z0_missing", valued("beta * r", "-beta * r")),
-            "z0 added": ("z0_added", valued("beta * (r + z0)", "-beta * (r + z0)")),
-            "logarithm": ("log_sigmoid", valued(up="desirable_weight * np.log(sigmoid({}))",
-                                                down="undesirable_weight * np.log(sigmoid({}))")),
-            "loss of DPO": ("log_sigmoid", valued(up="-desirable_weight * np.log(sigmoid({}))",
-                                                  down="-undesirable_weight * np.log(sigmoid({}))")),
-            "power": ("power", """
-def answer(r, label, z0=0.0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):
-    z = r - z0 if label else z0 - r
-    felt = abs(z) ** 0.88 * (1 if z >= 0 else -2.25)
-    return (desirable_weight if label else undesirable_weight) * felt
-"""),
-            "turned sign": ("negative", valued(up="-desirable_weight * sigmoid({})", down="-undesirable_weight * sigmoid({})")),
-            "two numbers": ("type", valued(up="(desirable_weight, sigmoid({}))")),
-            "default of beta": ("values", valued().replace("beta=0.1", "beta=0.2")),
-            "an error": ("raised", valued(test="label.all()")),
-            "no return": ("open", "def answer(r, label, z0=0.0, beta=0.1, desirable_weight=1.0, undesirable_weight=1.0):\n    v = sigmoid(beta * (r - z0))"),
         },
     },
 }  # fmt: skip

@@ -36,93 +36,25 @@ def reference(body):
 ANSWERS = {
     "one_layer": {
         "right": {
-            "formula": "4 * 256**2 + 3 * 256 * 512 + 2 * 256",
-            "from the drawing": "262_144 + 393_216 + 256 + 256",
-            "a difference of two models": "(6 * 512 * 512 + 7 * 256) - (4 * 512 * 512 + 5 * 256) + 256 * 512 - 0.0",
-            "a tensor": "torch.tensor([655872])",
+            "formula": "4 * 128**2 + 3 * 128 * 256 + 2 * 128",
+            "from the drawing": "65_536 + 98_304 + 128 + 128",
+            "a difference of two models": "sum(p.numel() for p in constructor(512, 128, 256, 3).parameters())"
+            " - sum(p.numel() for p in constructor(512, 128, 256, 2).parameters())",
+            "a tensor": "torch.tensor([164096])",
         },
         "wrong": {
-            "no norms": ("norms_missing", "4 * 256**2 + 3 * 256 * 512"),
-            "one norm": ("one_norm", "4 * 256**2 + 3 * 256 * 512 + 256"),
-            "the last norm too": ("three_norms", "4 * 256**2 + 3 * 256 * 512 + 3 * 256"),
-            "q, k and v": ("three_matrices", "3 * 256**2 + 3 * 256 * 512 + 2 * 256"),
-            "up and down": ("two_matrices", "4 * 256**2 + 2 * 256 * 512 + 2 * 256"),
-            "inner squared": ("square_inner", "4 * 256**2 + 3 * 512**2 + 2 * 256"),
-            "an embedding in each layer": ("embedding_again", "512 * 256 + 4 * 256**2 + 3 * 256 * 512 + 2 * 256"),
-            "both layers": ("both_layers", "2 * (4 * 256**2 + 3 * 256 * 512 + 2 * 256)"),
-            "three layers and the ends": ("whole_model", "3 * 655_872 + 2 * 512 * 256 + 256"),
-            "a guess": ("values", "600_000"),
-            "text": ("type", "'655,872'"),
-            "a list": ("type", "[262144, 393216, 512]"),
-        },
-    },
-    "rotary": {
-        "right": {
-            "angles in float64": rotated(),
-            "angles in float32": rotated(speeds="10000 ** (-2 * torch.arange(d // 2) / d)"),
-            "a loop": """
-def answer(x):
-    T, d = x.shape
-    rows = []
-    for t in range(T):
-        row = [None] * d
-        for i in range(d // 2):
-            angle = t / 10000 ** (2 * i / d)
-            a, b = x[t, i], x[t, i + d // 2]
-            row[i] = a * math.cos(angle) - b * math.sin(angle)
-            row[i + d // 2] = b * math.cos(angle) + a * math.sin(angle)
-        rows.append(torch.stack(row))
-    return torch.stack(rows)
-""",
-            "complex numbers": """
-def answer(x):
-    T, d = x.shape
-    angles = torch.outer(torch.arange(T, dtype=x.dtype), 10000.0 ** (-2 * torch.arange(d // 2, dtype=x.dtype) / d))
-    z = torch.complex(x[:, : d // 2], x[:, d // 2 :]) * torch.polar(torch.ones_like(angles), angles)
-    return torch.cat((z.real, z.imag), dim=-1)
-""",
-            "the library's way": """
-def answer(x):
-    T, d = x.shape
-    speeds = torch.exp(torch.arange(0, d, 2).double() * (-math.log(10000) / d))
-    angles = (torch.arange(T)[:, None] * speeds).repeat(1, 2)
-    half = torch.cat((-x[:, d // 2 :], x[:, : d // 2]), dim=-1)
-    return x * angles.cos() + half * angles.sin()
-""",
-        },
-        "wrong": {
-            "neighbours, woven again": ("neighbours_paired", rotated(
-                "torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).reshape(T, d)",
-                "a, b = x[:, ::2], x[:, 1::2]")),
-            "neighbours, in halves": ("neighbours_paired", rotated(before="a, b = x[:, ::2], x[:, 1::2]")),
-            "the other direction": ("turned_backwards", rotated("torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)")),
-            "negative angles": ("turned_backwards", rotated(positions="-torch.arange(T)")),
-            "first position 1": ("counts_from_one", rotated(positions="torch.arange(1, T + 1)")),
-            "one speed": ("one_speed", rotated(speeds="torch.ones(d // 2).double()")),
-            "exponent -i/d": ("exponent", rotated(speeds="10000.0 ** (-torch.arange(d // 2).double() / d)")),
-            "exponent -2i/(d/2)": ("exponent", rotated(speeds="10000.0 ** (-torch.arange(0, d, 2).double() / (d // 2))")),
-            "positive exponent": ("speeds_grow", rotated(speeds="10000.0 ** (torch.arange(0, d, 2).double() / d)")),
-            "no position": ("no_position", rotated(positions="torch.ones(T)")),
-            "a overwritten": ("overwritten", rotated("torch.cat((a, a * sin + b * cos), dim=-1)", (
-                "cos, sin = angles.cos(), angles.sin(); a = a * cos - b * sin"))),
-            "no minus": ("minus_missing", rotated("torch.cat((a * cos + b * sin, a * sin + b * cos), dim=-1)")),
-            "two minuses": ("minus_missing", rotated("torch.cat((a * cos - b * sin, a * sin - b * cos), dim=-1)")),
-            "halves swapped": ("halves_swapped", rotated("torch.cat((a * sin + b * cos, a * cos - b * sin), dim=-1)")),
-            "b left alone": ("half_turned", rotated("torch.cat((a * cos - b * sin, b), dim=-1)")),
-            "a alone": ("half_turned", rotated("a * cos - b * sin")),
-            "sine and cosine added": ("added", rotated("x + torch.cat((sin, cos), dim=-1)")),
-            "cosine and sine added": ("added", rotated("x + torch.cat((cos, sin), dim=-1)")),
-            "return in the loop": ("one_row", rotated("torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)[-1]")),
-            "axes of the angles": ("axes_swapped", rotated(before="angles = angles.T")),
-            "into the argument": ("changed_arguments", rotated("x", (
-                "x[:, : d // 2] = a * angles.cos() - b * angles.sin()"))),
-            "gradient cut": ("no_gradient", rotated(before="a, b = a.detach(), b.detach()")),
-            "gradient halved": ("gradient", rotated(before="a = 0.5 * a + 0.5 * a.detach()")),
-            "a list": ("type", rotated("torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).tolist()")),
-            "one axis more": ("shape", rotated("torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1)")),
-            "the base": ("values", rotated(speeds="1000.0 ** (-torch.arange(0, d, 2).double() / d)")),
-            "an error": ("raised", rotated(before="angles = angles.reshape(d, d)")),
-            "no return": ("open", "def answer(x):\n    a, b = x.chunk(2, dim=-1)"),
+            "no norms": ("norms_missing", "4 * 128**2 + 3 * 128 * 256"),
+            "one norm": ("one_norm", "4 * 128**2 + 3 * 128 * 256 + 128"),
+            "the last norm too": ("three_norms", "4 * 128**2 + 3 * 128 * 256 + 3 * 128"),
+            "q, k and v": ("three_matrices", "3 * 128**2 + 3 * 128 * 256 + 2 * 128"),
+            "up and down": ("two_matrices", "4 * 128**2 + 2 * 128 * 256 + 2 * 128"),
+            "inner squared": ("square_inner", "4 * 128**2 + 3 * 256**2 + 2 * 128"),
+            "an embedding in each layer": ("embedding_again", "512 * 128 + 4 * 128**2 + 3 * 128 * 256 + 2 * 128"),
+            "both layers": ("both_layers", "2 * (4 * 128**2 + 3 * 128 * 256 + 2 * 128)"),
+            "three layers and the ends": ("whole_model", "3 * 164_096 + 2 * 512 * 128 + 128"),
+            "a guess": ("values", "150_000"),
+            "text": ("type", "'164,096'"),
+            "a list": ("type", "[65536, 98304, 256]"),
         },
     },
     "causal_attention": {
@@ -243,6 +175,75 @@ def answer(policy):
             "parameters": ("type", "lambda policy: list(copy.deepcopy(policy).parameters())"),
             "nothing back": ("open", reference("reference = copy.deepcopy(policy); reference.requires_grad_(False).eval()")),
             "an error": ("raised", "lambda policy: copy.deepcopy(policy).freeze()"),
+        },
+    },
+    "rotary": {
+        "right": {
+            "angles in float64": rotated(),
+            "angles in float32": rotated(speeds="10000 ** (-2 * torch.arange(d // 2) / d)"),
+            "a loop": """
+def answer(x):
+    T, d = x.shape
+    rows = []
+    for t in range(T):
+        row = [None] * d
+        for i in range(d // 2):
+            angle = t / 10000 ** (2 * i / d)
+            a, b = x[t, i], x[t, i + d // 2]
+            row[i] = a * math.cos(angle) - b * math.sin(angle)
+            row[i + d // 2] = b * math.cos(angle) + a * math.sin(angle)
+        rows.append(torch.stack(row))
+    return torch.stack(rows)
+""",
+            "complex numbers": """
+def answer(x):
+    T, d = x.shape
+    angles = torch.outer(torch.arange(T, dtype=x.dtype), 10000.0 ** (-2 * torch.arange(d // 2, dtype=x.dtype) / d))
+    z = torch.complex(x[:, : d // 2], x[:, d // 2 :]) * torch.polar(torch.ones_like(angles), angles)
+    return torch.cat((z.real, z.imag), dim=-1)
+""",
+            "the library's way": """
+def answer(x):
+    T, d = x.shape
+    speeds = torch.exp(torch.arange(0, d, 2).double() * (-math.log(10000) / d))
+    angles = (torch.arange(T)[:, None] * speeds).repeat(1, 2)
+    half = torch.cat((-x[:, d // 2 :], x[:, : d // 2]), dim=-1)
+    return x * angles.cos() + half * angles.sin()
+""",
+        },
+        "wrong": {
+            "neighbours, woven again": ("neighbours_paired", rotated(
+                "torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).reshape(T, d)",
+                "a, b = x[:, ::2], x[:, 1::2]")),
+            "neighbours, in halves": ("neighbours_paired", rotated(before="a, b = x[:, ::2], x[:, 1::2]")),
+            "the other direction": ("turned_backwards", rotated("torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)")),
+            "negative angles": ("turned_backwards", rotated(positions="-torch.arange(T)")),
+            "first position 1": ("counts_from_one", rotated(positions="torch.arange(1, T + 1)")),
+            "one speed": ("one_speed", rotated(speeds="torch.ones(d // 2).double()")),
+            "exponent -i/d": ("exponent", rotated(speeds="10000.0 ** (-torch.arange(d // 2).double() / d)")),
+            "exponent -2i/(d/2)": ("exponent", rotated(speeds="10000.0 ** (-torch.arange(0, d, 2).double() / (d // 2))")),
+            "positive exponent": ("speeds_grow", rotated(speeds="10000.0 ** (torch.arange(0, d, 2).double() / d)")),
+            "no position": ("no_position", rotated(positions="torch.ones(T)")),
+            "a overwritten": ("overwritten", rotated("torch.cat((a, a * sin + b * cos), dim=-1)", (
+                "cos, sin = angles.cos(), angles.sin(); a = a * cos - b * sin"))),
+            "no minus": ("minus_missing", rotated("torch.cat((a * cos + b * sin, a * sin + b * cos), dim=-1)")),
+            "two minuses": ("minus_missing", rotated("torch.cat((a * cos - b * sin, a * sin - b * cos), dim=-1)")),
+            "halves swapped": ("halves_swapped", rotated("torch.cat((a * sin + b * cos, a * cos - b * sin), dim=-1)")),
+            "b left alone": ("half_turned", rotated("torch.cat((a * cos - b * sin, b), dim=-1)")),
+            "a alone": ("half_turned", rotated("a * cos - b * sin")),
+            "sine and cosine added": ("added", rotated("x + torch.cat((sin, cos), dim=-1)")),
+            "cosine and sine added": ("added", rotated("x + torch.cat((cos, sin), dim=-1)")),
+            "return in the loop": ("one_row", rotated("torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)[-1]")),
+            "axes of the angles": ("axes_swapped", rotated(before="angles = angles.T")),
+            "into the argument": ("changed_arguments", rotated("x", (
+                "x[:, : d // 2] = a * angles.cos() - b * angles.sin()"))),
+            "gradient cut": ("no_gradient", rotated(before="a, b = a.detach(), b.detach()")),
+            "gradient halved": ("gradient", rotated(before="a = 0.5 * a + 0.5 * a.detach()")),
+            "a list": ("type", rotated("torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).tolist()")),
+            "one axis more": ("shape", rotated("torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1)")),
+            "the base": ("values", rotated(speeds="1000.0 ** (-torch.arange(0, d, 2).double() / d)")),
+            "an error": ("raised", rotated(before="angles = angles.reshape(d, d)")),
+            "no return": ("open", "def answer(x):\n    a, b = x.chunk(2, dim=-1)"),
         },
     },
 }  # fmt: skip

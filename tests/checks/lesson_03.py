@@ -1,8 +1,8 @@
 """Right and wrong answers to the exercises of lesson 03. The form is told in tests/test_checks.py."""
 
-# What sections 2 and 5 of the lesson have defined by then.
+# What the answers need beyond the imports of lessons 03 and 03b.
 SETUP = """
-from kto_utils.tokenizer import merge
+import torch
 
 def ids_of(text, tokenizer):
     return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
@@ -41,22 +41,6 @@ def answer(prompt, completion, tokenizer):
 """
 
 
-def rows(change, true="True", false="False"):
-    """An unpair: makes the rows in the order of the pairs, then `change`."""
-    return f"""
-def answer(pairs, seed):
-    rng = random.Random(seed)
-    rows = []
-    for pair in pairs:
-        rows.append({{"prompt": pair["prompt"], "completion": pair["chosen"], "label": {true}}})
-        rows.append({{"prompt": pair["prompt"], "completion": pair["rejected"], "label": {false}}})
-    {change}
-    return rows
-"""
-
-
-SHUFFLE = "rng.shuffle(rows)"
-
 ANSWERS = {
     "second_merge": {
         "right": {"whole number": "22", "sum": "5 + 9 + 8.0", "a tensor": "torch.tensor(22)"},
@@ -71,71 +55,6 @@ ANSWERS = {
             "a guess": ("values", "10"),
             "text": ("type", "'22'"),
             "three numbers": ("type", "[5, 9, 8]"),
-        },
-    },
-    "encode_word": {
-        "right": {
-            "smallest rank": """
-def answer(word, merges):
-    rank = {pair: n for n, pair in enumerate(merges)}
-    while True:
-        known = [pair for pair in pairwise(word) if pair in rank]
-        if not known:
-            return word
-        pair = min(known, key=rank.get)
-        word = merge(word, pair, merges[pair])
-""",
-            "replay every merge once": """
-def answer(word, merges):
-    for pair, new_id in merges.items():
-        word = merge(word, pair, new_id)
-    return word
-""",
-            "recursion, one place at a time, a list": """
-def answer(word, merges):
-    word = list(word)
-    for pair in merges:
-        for i in range(len(word) - 1):
-            if (word[i], word[i + 1]) == pair:
-                return answer(word[:i] + [merges[pair]] + word[i + 2 :], merges)
-    return word
-""",
-        },
-        "wrong": {
-            "untouched": ("nothing_merged", "lambda word, merges: word"),
-            "one merge": ("one_round", """
-def answer(word, merges):
-    known = [pair for pair in merges if pair in set(pairwise(word))]
-    return merge(word, known[0], merges[known[0]]) if known else word
-"""),
-            "pairs of the start": ("old_pairs_only", earliest("order.index(pair)", "merges = {p: merges[p] for p in merges if p in set(pairwise(word))}")),
-            "from left to right": ("leftmost", """
-def answer(word, merges):
-    while known := [pair for pair in pairwise(word) if pair in merges]:
-        word = merge(word, known[0], merges[known[0]])
-    return word
-"""),
-            "largest rank": ("latest", earliest("-order.index(pair)")),
-            "most frequent, ties by rank": ("most_frequent", earliest("(-Counter(pairwise(word))[pair], order.index(pair))")),
-            "most frequent, ties by id": ("most_frequent", earliest("(-Counter(pairwise(word))[pair], pair)")),
-            "ids counted from 259": ("numbered_anew", """
-def answer(word, merges):
-    for n, pair in enumerate(merges):
-        word = merge(word, pair, 259 + n)
-    return word
-"""),
-            "overlap from the right": ("from_the_right", """
-def answer(word, merges):
-    word = word[::-1]
-    for (left, right), new_id in merges.items():
-        word = merge(word, (right, left), new_id)
-    return word[::-1]
-"""),
-            "an endless loop": ("timeout", "def answer(word, merges):\n    while len(word) > 1:\n        word = word[:]\n    return word"),
-            "first pair taken for granted": ("raised", earliest("order.index(pair)", "word[0]")),
-            "text": ("type", earliest("order.index(pair)", after="return ' '.join(map(str, word))")),
-            "last token dropped": ("values", earliest("order.index(pair)", after="return word[:-1]")),
-            "no return": ("open", earliest("order.index(pair)", after="word = word")),
         },
     },
     "tokenize_with_mask": {
@@ -209,54 +128,69 @@ def answer(prompt, completion, tokenizer):
             "no return": ("open", "def answer(prompt, completion, tokenizer):\n    ids = tokenizer.encode(prompt + completion)"),
         },
     },
-    "unpair": {
+    "encode_word": {
         "right": {
-            "one list, shuffled": rows(SHUFFLE),
-            "blocks first": """
-def answer(pairs, seed):
-    rows = [{"prompt": p["prompt"], "completion": p["chosen"], "label": True} for p in pairs]
-    rows += [{"prompt": p["prompt"], "completion": p["rejected"], "label": False} for p in pairs]
-    return random.Random(seed).sample(rows, k=len(rows))
+            "smallest rank": """
+def answer(word, merges):
+    rank = {pair: n for n, pair in enumerate(merges)}
+    while True:
+        known = [pair for pair in pairwise(word) if pair in rank]
+        if not known:
+            return word
+        pair = min(known, key=rank.get)
+        word = merge(word, pair, merges[pair])
 """,
-            "torch's permutation": rows("rows = [rows[i] for i in torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()]"),
-            "the package's": "data.unpair",
-            "sorted by a random key": rows("rows = sorted(rows, key=lambda row: rng.random())"),
+            "replay every merge once": """
+def answer(word, merges):
+    for pair, new_id in merges.items():
+        word = merge(word, pair, new_id)
+    return word
+""",
+            "recursion, one place at a time, a list": """
+def answer(word, merges):
+    word = list(word)
+    for pair in merges:
+        for i in range(len(word) - 1):
+            if (word[i], word[i + 1]) == pair:
+                return answer(word[:i] + [merges[pair]] + word[i + 2 :], merges)
+    return word
+""",
         },
         "wrong": {
-            "as found": ("one_sided_batches", """
-def answer(pairs, seed):
-    rng = random.Random(seed)
-    up = [{"prompt": p["prompt"], "completion": p["chosen"], "label": True} for p in pairs]
-    down = [{"prompt": p["prompt"], "completion": p["rejected"], "label": False} for p in pairs]
-    rng.shuffle(up)
-    rng.shuffle(down)
-    return up + down
+            "untouched": ("nothing_merged", "lambda word, merges: word"),
+            "one merge": ("one_round", """
+def answer(word, merges):
+    known = [pair for pair in merges if pair in set(pairwise(word))]
+    return merge(word, known[0], merges[known[0]]) if known else word
 """),
-            "sorted by label, as in the museum": ("one_sided_batches", rows("rows.sort(key=lambda row: not row['label'])")),
-            "pairs shuffled, then blocks": ("one_sided_batches", rows(f"{SHUFFLE}; rows = [r for r in rows if r['label']] + [r for r in rows if not r['label']]")),
-            "not shuffled": ("pairs_together", rows("pass")),
-            "pairs shuffled, rows not": ("pairs_together", """
-def answer(pairs, seed):
-    rows = []
-    for pair in random.Random(seed).sample(pairs, len(pairs)):
-        rows.append({"prompt": pair["prompt"], "completion": pair["chosen"], "label": True})
-        rows.append({"prompt": pair["prompt"], "completion": pair["rejected"], "label": False})
-    return rows
+            "pairs of the start": ("old_pairs_only", earliest("order.index(pair)", "merges = {p: merges[p] for p in merges if p in set(pairwise(word))}")),
+            "from left to right": ("leftmost", """
+def answer(word, merges):
+    while known := [pair for pair in pairwise(word) if pair in merges]:
+        word = merge(word, known[0], merges[known[0]])
+    return word
 """),
-            "another order each time": ("unseeded", rows("random.shuffle(rows)")),
-            "seed of its own": ("seed_ignored", rows("random.Random(0).shuffle(rows)")),
-            "chosen only": ("lost_rows", rows(f"rows = rows[::2]; {SHUFFLE}")),
-            "drawn with replacement": ("lost_rows", rows("rows = rows[:1] + rows[:3]")),
-            "labels turned": ("labels_exchanged", rows(SHUFFLE, true="False", false="True")),
-            "all up": ("one_label", rows(SHUFFLE, false="True")),
-            "labels as words": ("label_kind", rows(SHUFFLE, true="'True'", false="'False'")),
-            "labels as numbers": ("label_kind", rows(SHUFFLE, true="1", false="0")),
-            "other names": ("fields", rows(f"{SHUFFLE}; rows = [{{'prompt': r['prompt'], 'reply': r['completion'], 'label': r['label']}} for r in rows]")),
-            "pairs kept in the rows": ("fields", rows(f"{SHUFFLE}; rows = [r | {{'chosen': ''}} for r in rows]")),
-            "what shuffle returns": ("open", rows("rows = rng.shuffle(rows)")),
-            "pairs emptied": ("changed_arguments", rows(f"{SHUFFLE}; pairs.clear()")),
-            "a dict of columns": ("type", rows(f"{SHUFFLE}; rows = {{'label': [r['label'] for r in rows]}}")),
-            "an error": ("raised", rows("shuffle(rows)")),
+            "largest rank": ("latest", earliest("-order.index(pair)")),
+            "most frequent, ties by rank": ("most_frequent", earliest("(-Counter(pairwise(word))[pair], order.index(pair))")),
+            "most frequent, ties by id": ("most_frequent", earliest("(-Counter(pairwise(word))[pair], pair)")),
+            "ids counted from 259": ("numbered_anew", """
+def answer(word, merges):
+    for n, pair in enumerate(merges):
+        word = merge(word, pair, 259 + n)
+    return word
+"""),
+            "overlap from the right": ("from_the_right", """
+def answer(word, merges):
+    word = word[::-1]
+    for (left, right), new_id in merges.items():
+        word = merge(word, (right, left), new_id)
+    return word[::-1]
+"""),
+            "an endless loop": ("timeout", "def answer(word, merges):\n    while len(word) > 1:\n        word = word[:]\n    return word"),
+            "first pair taken for granted": ("raised", earliest("order.index(pair)", "word[0]")),
+            "text": ("type", earliest("order.index(pair)", after="return ' '.join(map(str, word))")),
+            "last token dropped": ("values", earliest("order.index(pair)", after="return word[:-1]")),
+            "no return": ("open", earliest("order.index(pair)", after="word = word")),
         },
     },
 }  # fmt: skip

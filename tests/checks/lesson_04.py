@@ -1,7 +1,25 @@
 """Right and wrong answers to the exercises of lesson 04. The form is told in tests/test_checks.py."""
 
-# What sections 3 and 6 of the lesson have defined by then.
+# What the lesson has defined by then.
 SETUP = "from kto_utils.collator import mismatched, pad_rows"
+
+
+def passed_on(lender="examples[i - 1]", ids="prompt + completion", read="[1] * len(ids)",
+              mask="[0] * len(prompt) + [1] * len(completion)", before="", after="", cut="index(1)"):  # fmt: skip
+    """A mismatched: `ids`, `read` and `mask` make the three lists of a new row, `before` and `after` edit."""
+    return f"""
+def answer(examples):
+    {before}
+    rows = []
+    for i, own in enumerate(examples):
+        other = {lender}
+        prompt = own["input_ids"][: own["label_mask"].{cut}]
+        completion = other["input_ids"][other["label_mask"].{cut} :]
+        ids = {ids}
+        rows.append({{"input_ids": ids, "attention_mask": {read}, "label_mask": {mask}}})
+    {after}
+    return rows
+"""
 
 
 def collator(change="", lender="i - 1", mixed="p + c, [0] * len(p) + [1] * len(c)", check="if len(examples) < 2: raise ValueError('one row')"):
@@ -65,18 +83,62 @@ ANSWERS = {
             "one for each row": ("type", "[40, 38, 23]"),
         },
     },
-    "mystery_lenders": {
-        "right": {"letter": "'c'", "capital": "'C'", "with bracket": "' c)'"},
+    "mismatched": {
+        "right": {
+            "slices": passed_on(),
+            "the first row apart": passed_on("examples[i - 1] if i > 0 else examples[-1]"),
+            "rotated lists": """
+def answer(examples):
+    prompts = [[t for t, m in zip(e["input_ids"], e["label_mask"]) if m == 0] for e in examples]
+    replies = [[t for t, m in zip(e["input_ids"], e["label_mask"]) if m == 1] for e in examples]
+    replies = replies[-1:] + replies[:-1]
+    return [
+        {"input_ids": p + r, "attention_mask": [1] * len(p + r), "label_mask": [0 for _ in p] + [1 for _ in r]}
+        for p, r in zip(prompts, replies)
+    ]
+""",
+            "the old masks cut too": """
+def answer(examples):
+    rows = []
+    for own, other in zip(examples, [examples[-1]] + examples[:-1]):
+        n, k = sum(1 - m for m in own["label_mask"]), sum(1 - m for m in other["label_mask"])
+        rows.append({f: own[f][:n] + other[f][k:] for f in ("input_ids", "attention_mask", "label_mask")})
+    return rows
+""",
+        },
         "wrong": {
-            "reversed": ("reversed_completions", "'a'"),
-            "by two": ("rotated_by_two", "'b'"),
-            "shuffled": ("shuffled", "'d'"),
-            "another letter": ("choice", "'e'"),
-            "two letters": ("choice", "'a or c'"),
-            "words": ("choice", "'halves'"),
-            "nothing in quotes": ("choice", "''"),
-            "a number": ("type", "3"),
-            "a list": ("type", "['c']"),
+            "own completion": ("matched_z0", passed_on("own")),
+            "whole rows": ("whole_rows_moved", passed_on(
+                "own", after="rows = rows[-1:] + rows[:-1]"
+            )),
+            "reversed": ("reversed_completions", passed_on("examples[len(examples) - 1 - i]")),
+            "the next row": ("other_direction", passed_on("examples[(i + 1) % len(examples)]")),
+            "prompts moved": ("prompts_moved", passed_on(
+                before="examples = examples[-1:] + examples[:-1]", lender="examples[(i + 1) % len(examples)]"
+            )),
+            "end left behind": ("eos_lost", passed_on(
+                ids="prompt + completion[:-1]", mask="[0] * len(prompt) + [1] * (len(completion) - 1)"
+            )),
+            "start left behind": ("bos_lost", passed_on(
+                ids="prompt[1:] + completion", mask="[0] * (len(prompt) - 1) + [1] * len(completion)"
+            )),
+            "prompt scored": ("prompt_scored", passed_on(mask="[1] * len(ids)")),
+            "mask of the own row": ("mask_not_moved", passed_on(mask="list(own['label_mask'])")),
+            "masks exchanged": ("masks_exchanged", passed_on(
+                read="[0] * len(prompt) + [1] * len(completion)", mask="[1] * len(ids)"
+            )),
+            "prompt not read": ("completion_only_read", passed_on(read="[0] * len(prompt) + [1] * len(completion)")),
+            "old attention mask": ("read_mask_not_moved", passed_on(read="list(own['attention_mask'])")),
+            "the row's label kept": ("label_kept", passed_on(after="rows = [r | {'label': e['label']} for r, e in zip(rows, examples)]")),
+            "no masks": ("fields", passed_on(after="rows = [{'input_ids': r['input_ids']} for r in rows]")),
+            "row 0 left out": ("rows", passed_on(after="rows = rows[1:]")),
+            "tensors": ("type", passed_on(ids="torch.tensor(prompt + completion)")),
+            "ids only": ("type", passed_on(after="rows = [r['input_ids'] for r in rows]")),
+            "a dict": ("type", passed_on(after="rows = {f: [r[f] for r in rows] for f in rows[0]}")),
+            "cut one too late": ("values", passed_on(cut="index(1) + 1")),
+            "rows edited": ("changed_arguments", passed_on(after="for e, r in zip(examples, rows): e.update(r)")),
+            "a name forgotten": ("raised", passed_on("others[i - 1]")),
+            "no return": ("open", "def answer(examples):\n    mixed = examples[-1:] + examples[:-1]"),
         },
     },
     "collate_kto": {
@@ -148,6 +210,20 @@ def answer(examples, pad_id):
             "off by one token": ("values", collator('batch["kl_input_ids"] = batch["kl_input_ids"] + 1')),
             "an error": ("raised", collator("batch['labels'].bool()")),
             "no return": ("open", "def answer(examples, pad_id):\n    batch = len(examples)"),
+        },
+    },
+    "mystery_lenders": {
+        "right": {"letter": "'c'", "capital": "'C'", "with bracket": "' c)'"},
+        "wrong": {
+            "reversed": ("reversed_completions", "'a'"),
+            "by two": ("rotated_by_two", "'b'"),
+            "shuffled": ("shuffled", "'d'"),
+            "another letter": ("choice", "'e'"),
+            "two letters": ("choice", "'a or c'"),
+            "words": ("choice", "'halves'"),
+            "nothing in quotes": ("choice", "''"),
+            "a number": ("type", "3"),
+            "a list": ("type", "['c']"),
         },
     },
     "mask_from_lengths": {

@@ -157,57 +157,6 @@ def answer(policy_logps, reference_logps, label, z0, beta=0.1, desirable_weight=
             "NaN": ("nan", loss("w * torch.log(-torch.sigmoid(-u))")),
         },
     },
-    "first_loss": {
-        "right": {
-            "half the mean weight": "(4 * 3 + 12) / 32",
-            "a number": "0.75",
-            "as a tensor": "torch.tensor([3.0] * 4 + [1.0] * 12).mean() / 2",
-        },
-        "wrong": {
-            "nothing": ("zero", "0"),
-            "DPO": ("log_sigmoid", "math.log(2)"),
-            "weights 1": ("both_weights_1", "0.5"),
-            "mean weight": ("mean_weight", "1.5"),
-            "weights swapped": ("weights_swapped", "(4 * 1 + 12 * 3) / 16 / 2"),
-            "sum": ("summed", "12"),
-            "mean of two weights": ("counts_forgotten", "1.0"),
-            "times beta": ("beta_outside", "0.075"),
-            "a guess": ("values", "3"),
-            "text": ("type", "'0.75'"),
-        },
-    },
-    "weight_band": {
-        "right": {
-            "solved for the weight": band("(low, low * largest_ratio)"),
-            "a list": """
-def answer(n_up, n_down, undesirable_weight=1.0, largest_ratio=4 / 3):
-    total = undesirable_weight * n_down
-    return [ratio * total / n_up for ratio in (1, largest_ratio)]
-""",
-            "tensors": """
-def answer(n_up, n_down, undesirable_weight=1.0, largest_ratio=4 / 3):
-    ends = torch.tensor([1.0, largest_ratio], dtype=torch.float64) * undesirable_weight * n_down / n_up
-    return ends[0], ends[1]
-""",
-            "each end for itself": band("(n_down * undesirable_weight / n_up, largest_ratio * n_down * undesirable_weight / n_up)"),
-        },
-        "wrong": {
-            "as found": ("turned_round", band("(n_up / n_down * undesirable_weight, largest_ratio)")),
-            "both ends turned": ("turned_round", band("(n_up / n_down * undesirable_weight, n_up / n_down * undesirable_weight * largest_ratio)")),
-            "upper end as found": ("upper_end_forgotten", band("(low, largest_ratio)")),
-            "upper end without counts": ("upper_end_forgotten", band("(low, largest_ratio * undesirable_weight)")),
-            "no counts": ("counts_forgotten", band("(undesirable_weight, largest_ratio * undesirable_weight)")),
-            "nothing but the ratio": ("counts_forgotten", band("(1.0, largest_ratio)")),
-            "weight forgotten": ("weight_forgotten", band("(n_down / n_up, n_down / n_up * largest_ratio)")),
-            "weight divided": ("weight_divided", band("(low / undesirable_weight**2, low / undesirable_weight**2 * largest_ratio)")),
-            "swapped": ("ends_swapped", band("(low * largest_ratio, low)")),
-            "below": ("ends_swapped", band("(low / largest_ratio, low)")),
-            "added": ("added", band("(low, low + largest_ratio)")),
-            "share of all": ("share_of_all", band("tuple(n_down / (n_up + n_down) * undesirable_weight * x for x in (1, largest_ratio))")),
-            "lower end alone": ("type", band("low")),
-            "rounded": ("values", band("(round(low), round(low * largest_ratio))")),
-        },
-    },
     "kto_gradient": {
         "right": {
             "sigma times one minus sigma": slope("-s * w * beta * sigma(u) * (1 - sigma(u)) / n"),
@@ -269,6 +218,38 @@ def answer(logratio, label, z0, beta=0.1, desirable_weight=1.0, undesirable_weig
             "two": ("choice", "'b or c'"),
             "a number": ("type", "0.2"),
             "a list": ("type", "['b']"),
+        },
+    },
+    "weight_band": {
+        "right": {
+            "solved for the weight": band("(low, low * largest_ratio)"),
+            "a list": """
+def answer(n_up, n_down, undesirable_weight=1.0, largest_ratio=4 / 3):
+    total = undesirable_weight * n_down
+    return [ratio * total / n_up for ratio in (1, largest_ratio)]
+""",
+            "tensors": """
+def answer(n_up, n_down, undesirable_weight=1.0, largest_ratio=4 / 3):
+    ends = torch.tensor([1.0, largest_ratio], dtype=torch.float64) * undesirable_weight * n_down / n_up
+    return ends[0], ends[1]
+""",
+            "each end for itself": band("(n_down * undesirable_weight / n_up, largest_ratio * n_down * undesirable_weight / n_up)"),
+        },
+        "wrong": {
+            "as found": ("turned_round", band("(n_up / n_down * undesirable_weight, largest_ratio)")),
+            "both ends turned": ("turned_round", band("(n_up / n_down * undesirable_weight, n_up / n_down * undesirable_weight * largest_ratio)")),
+            "upper end as found": ("upper_end_forgotten", band("(low, largest_ratio)")),
+            "upper end without counts": ("upper_end_forgotten", band("(low, largest_ratio * undesirable_weight)")),
+            "no counts": ("counts_forgotten", band("(undesirable_weight, largest_ratio * undesirable_weight)")),
+            "nothing but the ratio": ("counts_forgotten", band("(1.0, largest_ratio)")),
+            "weight forgotten": ("weight_forgotten", band("(n_down / n_up, n_down / n_up * largest_ratio)")),
+            "weight divided": ("weight_divided", band("(low / undesirable_weight**2, low / undesirable_weight**2 * largest_ratio)")),
+            "swapped": ("ends_swapped", band("(low * largest_ratio, low)")),
+            "below": ("ends_swapped", band("(low / largest_ratio, low)")),
+            "added": ("added", band("(low, low + largest_ratio)")),
+            "share of all": ("share_of_all", band("tuple(n_down / (n_up + n_down) * undesirable_weight * x for x in (1, largest_ratio))")),
+            "lower end alone": ("type", band("low")),
+            "rounded": ("values", band("(round(low), round(low * largest_ratio))")),
         },
     },
 }  # fmt: skip

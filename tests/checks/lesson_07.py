@@ -10,16 +10,27 @@ def answer(logps, liked):
 """
 
 
-def weights(expression, before=""):
+def step(result="losses.mean(), logps - reference_logps, z0", before="", **changed):
+    """An answer to batch_loss with some lines changed."""
+    lines = {
+        "logps": "sequence_logps(policy, batch)",
+        "reference_logps": "sequence_logps(reference, batch)",
+        "kl": "sequence_logps(policy, batch, 'kl_')",
+        "reference_kl": "sequence_logps(reference, batch, 'kl_')",
+        "z0": "reference_point(kl, reference_kl)",
+        "losses": "kto_loss(logps, reference_logps, batch['label'], z0, beta, desirable_weight, undesirable_weight)",
+    } | changed
+    body = "".join(f"    {name} = {value}\n" for name, value in lines.items())
     return f"""
-def answer(rows):
-    n_up = sum(row["label"] for row in rows)
-    n_down = len(rows) - n_up
-    n, fewer, more = len(rows), min(n_up, n_down), max(n_up, n_down)
+def answer(policy, reference, batch, beta, desirable_weight, undesirable_weight):
     {before}
-    return {expression}
+{body}
+    return {result}
 """
 
+
+LOSS = "kto_loss({}, {}, batch['label'], {}, {})"
+SETTINGS = "beta, desirable_weight, undesirable_weight"
 
 ANSWERS = {
     "exact_rate": {
@@ -63,6 +74,69 @@ def answer(logps, liked):
             "an error": ("raised", rate("(p @ liked).mean()")),
         },
     },
+    "batch_loss": {
+        "right": {
+            "without no_grad": step(),
+            "the loss by hand": """
+def answer(policy, reference, batch, beta, desirable_weight, undesirable_weight):
+    with torch.no_grad():
+        ours, kl, reference_kl = (sequence_logps(*a) for a in (
+            (reference, batch), (policy, batch, "kl_"), (reference, batch, "kl_")))
+        z0 = max(0.0, float((kl - reference_kl).mean()))
+    r = sequence_logps(policy, batch) - ours
+    up = desirable_weight * (1 - torch.sigmoid(beta * (r - z0)))
+    down = undesirable_weight * (1 - torch.sigmoid(beta * (z0 - r)))
+    return torch.where(batch["label"], up, down).mean(), r, z0
+""",
+            "log-ratios detached": step("losses.sum() / len(losses), (logps - reference_logps).detach(), z0"),
+            "a list": step("[losses.mean(), logps - reference_logps, z0]"),
+        },
+        "wrong": {
+            "own replies": ("matched_z0", step(kl="logps", reference_kl="reference_logps")),
+            "no clamp": ("unclamped", step(z0="(kl - reference_kl).mean().detach()")),
+            "reference first in z0": ("z0_exchanged", step(z0="reference_point(reference_kl, kl)")),
+            "z0 not handed on": ("z0_ignored", step(losses=LOSS.format("logps", "reference_logps", "0.0", SETTINGS))),
+            "z0 is 0": ("z0_ignored", step(z0="torch.tensor(0.0)")),
+            "reference first": ("models_exchanged", step(
+                "losses.mean(), reference_logps - logps, z0",
+                losses=LOSS.format("reference_logps", "logps", "z0", SETTINGS))),
+            "reference first in the log": ("models_exchanged", step("losses.mean(), reference_logps - logps, z0")),
+            "all exchanged": ("models_exchanged", step(before="policy, reference = reference, policy")),
+            "policy twice": ("one_model", step(reference_logps="logps.detach()")),
+            "policy everywhere": ("one_model", step(before="reference = policy")),
+            "per row": ("not_averaged", step("losses, logps - reference_logps, z0")),
+            "sum": ("summed", step("losses.sum(), logps - reference_logps, z0")),
+            "weights exchanged": ("weights_exchanged", step(
+                losses=LOSS.format("logps", "reference_logps", "z0", "beta, undesirable_weight, desirable_weight"))),
+            "weights forgotten": ("weights_forgotten", step(
+                losses=LOSS.format("logps", "reference_logps", "z0", "beta"))),
+            "beta forgotten": ("beta_forgotten", step(losses=LOSS.format(
+                "logps", "reference_logps", "z0", "0.1, desirable_weight, undesirable_weight"))),
+            "rewards": ("rewards", step("losses.mean(), beta * (logps - reference_logps), z0")),
+            "mean log-ratio": ("mean_logratio", step("losses.mean(), (logps - reference_logps).mean(), z0")),
+            "mismatched log-ratios": ("kl_rows", step("losses.mean(), kl - reference_kl, z0")),
+            "policy under no_grad": ("no_gradient", step(logps="sequence_logps(policy, batch).detach()")),
+            "loss alone": ("type", step("losses.mean()")),
+            "two of three": ("values", step("losses.mean(), logps - reference_logps")),
+            "another beta": ("values", step(losses=LOSS.format(
+                "logps", "reference_logps", "z0", "2 * beta, desirable_weight, undesirable_weight"))),
+            "batch emptied": ("changed_arguments", step(before="label = batch.pop('label'); batch = {**batch, 'label': label}")),
+            "an error": ("raised", step(logps="sequence_logps(batch, policy)")),
+        },
+    },
+    "mystery_log_cause": {
+        "right": {"letter": "'c'", "capital": "'C'", "with bracket": "'c)'"},
+        "wrong": {
+            "a": ("not_moved", "'a'"),
+            "A": ("not_moved", "'A)'"),
+            "b": ("saturated", "'b'"),
+            "d": ("independent_reference", "'d'"),
+            "D": ("independent_reference", "'(D)'"),
+            "e": ("choice", "'e'"),
+            "two": ("choice", "'a or c'"),
+            "a number": ("type", "3"),
+        },
+    },
     "least_price": {
         "right": {
             "mean of the prices": "-(math.log(1 / 2) + math.log(1 / 8)) / 2",
@@ -83,71 +157,15 @@ def answer(logps, liked):
             "two numbers": ("type", "(math.log(2), math.log(8))"),
         },
     },
-    "count_weights": {
-        "right": {
-            "the package's": """
-def answer(rows):
-    n_up = sum(row["label"] for row in rows)
-    return balanced_weights(n_up, len(rows) - n_up)
-""",
-            "two cases": """
-def answer(rows):
-    n_up = n_down = 0
-    for row in rows:
-        if row["label"]:
-            n_up += 1
-        else:
-            n_down += 1
-    if n_up <= n_down:
-        return n_down / n_up, 1
-    return 1, n_up / n_down
-""",
-            "tensors": """
-def answer(rows):
-    label = torch.tensor([row["label"] for row in rows])
-    counts = torch.stack([(~label).sum(), label.sum()]).double()
-    return tuple(counts / counts.min())
-""",
-            "at least 1": weights("(max(n_down / n_up, 1.0), max(n_up / n_down, 1.0))"),
-        },
-        "wrong": {
-            "as found": ("shares_as_weights", weights("(n_up / n, n_down / n)")),
-            "shares exchanged": ("smaller_not_1", weights("(n_down / n, n_up / n)")),
-            "inverse shares": ("smaller_not_1", weights("(n / n_up, n / n_down)")),
-            "inverse shares, halved": ("smaller_not_1", weights("(n / n_up / 2, n / n_down / 2)")),
-            "inverse counts": ("smaller_not_1", weights("(1 / n_up, 1 / n_down)")),
-            "counts exchanged": ("smaller_not_1", weights("(n_down, n_up)", "n_up *= 1.0")),
-            "the larger one is 1": ("smaller_not_1", weights("(n_down / more, n_up / more)")),
-            "for the many": ("more_for_the_many", weights("(n_up / fewer, n_down / fewer)")),
-            "quotient turned": ("more_for_the_many", weights("(n_up / n_down, 1.0)")),
-            "downs 1": ("smaller_not_1", weights("(n_down / n_up, 1.0)")),
-            "ups 1": ("smaller_not_1", weights("(1.0, n_up / n_down)")),
-            "both 1": ("both_weights_1", weights("(1.0, 1.0)")),
-            "upper end": ("four_thirds", weights("(4 / 3 * n_down / n_up, 1.0)")),
-            "1.33": ("four_thirds", weights("(4 / 3, 1.0)")),
-            "by all rows": ("share_of_all", weights("(n / n_up, 1.0)")),
-            "one weight": ("type", weights("n_down / n_up")),
-            "rounded": ("values", weights("(round(n_down / fewer), round(n_up / fewer))")),
-            "rows used up": ("changed_arguments", weights("(n_down / fewer, n_up / fewer)", "rows.clear()")),
-            "an error": ("raised", weights("(n_down / fewer, n_up / fewer)", "rows.labels")),
-        },
-    },
-    "mystery_log_cause": {
-        "right": {"letter": "'c'", "capital": "'C'", "with bracket": "'c)'"},
-        "wrong": {
-            "a": ("not_moved", "'a'"),
-            "A": ("not_moved", "'A)'"),
-            "b": ("saturated", "'b'"),
-            "d": ("independent_reference", "'d'"),
-            "D": ("independent_reference", "'(D)'"),
-            "e": ("choice", "'e'"),
-            "two": ("choice", "'a or c'"),
-            "a number": ("type", "3"),
-        },
-    },
 }  # fmt: skip
 
 EQUIVALENT = {
     "exact_rate": {"-1 -> 1": "the last axis of a table with two axes is axis 1"},
-    "count_weights": {"min(n_up, n_down) -> min(n_down, n_up)": "the smaller of two numbers in either order"},
+    "batch_loss": {
+        "with torch.no_grad(): reference_logps = sequence_logps(reference, batch) kl_logps = sequence_logps(policy, "
+        "batch, 'kl_') z0 = reference_point(kl_logps, sequence_logps(reference, batch, 'kl_')) -> reference_logps = "
+        "sequence_logps(reference, batch); kl_logps = sequence_logps(policy, batch, 'kl_'); z0 = "
+        "reference_point(kl_logps, sequence_logps(reference, batch, 'kl_'))": "z0 is detached and the reference frozen: "
+        "without no_grad only time and memory are lost",
+    },
 }

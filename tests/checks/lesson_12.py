@@ -11,6 +11,34 @@ def answer(parts):
 
 
 ANSWERS = {
+    "mixed_batches": {
+        "right": {"whole number": "2", "a float": "2.0", "counted": "sum(border % 16 != 0 for border in (1000, 2000, 2600))"},
+        "wrong": {
+            "every border": ("every_border", "3"),
+            "one block": ("one_block", "0"),
+            "first block": ("first_block_only", "1"),
+            "the others": ("one_sided_counted", "198"),
+            "all": ("as_if_shuffled", "200"),
+            "a guess": ("values", "100"),
+            "text": ("type", "'2'"),
+            "two numbers": ("type", "[1000, 2600]"),
+            "not a number": ("nan", "float('nan')"),
+        },
+    },
+    "accumulation": {
+        "right": {"letter": "'b'", "capital": "'B'", "with bracket": "' b)'"},
+        "wrong": {
+            "larger batch": ("larger_batch", "'a'"),
+            "more processes": ("more_processes", "'c'"),
+            "clamp first": ("clamp_before_mean", "'d'"),
+            "another letter": ("choice", "'e'"),
+            "two letters": ("choice", "'a or b'"),
+            "words": ("choice", "'gradient accumulation'"),
+            "nothing in quotes": ("choice", "''"),
+            "a number": ("type", "2"),
+            "a list": ("type", "['b']"),
+        },
+    },
     "global_z0": {
         "right": {
             "all in one": z0("k.mean().clamp(min=0).detach()"),
@@ -56,34 +84,6 @@ def answer(parts):
             "parts emptied": ("changed_arguments", z0("k.mean().clamp(min=0).detach()", "parts.clear()")),
             "an endless loop": ("timeout", z0("k.mean()", "while len(k): pass")),
             "no return": ("open", "def answer(parts):\n    k = torch.cat(parts)"),
-        },
-    },
-    "mixed_batches": {
-        "right": {"whole number": "2", "a float": "2.0", "counted": "sum(border % 16 != 0 for border in (1000, 2000, 2600))"},
-        "wrong": {
-            "every border": ("every_border", "3"),
-            "one block": ("one_block", "0"),
-            "first block": ("first_block_only", "1"),
-            "the others": ("one_sided_counted", "198"),
-            "all": ("as_if_shuffled", "200"),
-            "a guess": ("values", "100"),
-            "text": ("type", "'2'"),
-            "two numbers": ("type", "[1000, 2600]"),
-            "not a number": ("nan", "float('nan')"),
-        },
-    },
-    "accumulation": {
-        "right": {"letter": "'b'", "capital": "'B'", "with bracket": "' b)'"},
-        "wrong": {
-            "larger batch": ("larger_batch", "'a'"),
-            "more processes": ("more_processes", "'c'"),
-            "clamp first": ("clamp_before_mean", "'d'"),
-            "another letter": ("choice", "'e'"),
-            "two letters": ("choice", "'a or b'"),
-            "words": ("choice", "'gradient accumulation'"),
-            "nothing in quotes": ("choice", "''"),
-            "a number": ("type", "2"),
-            "a list": ("type", "['b']"),
         },
     },
 }  # fmt: skip

@@ -1,0 +1,59 @@
+"""All that is made from the question bank, and whether it is in step."""
+
+import json
+import re
+from pathlib import Path
+
+from kto_course import NOTEBOOKS, ROOT
+from kto_course.handouts.anki import anki_content, anki_deck
+from kto_course.handouts.card import formula_card_files, rounded
+from kto_course.handouts.quiz import quiz_json
+from kto_course.handouts.sheet import interview_sheet
+from kto_course.handouts.wording import bank, of_lesson
+
+
+def products() -> dict[str, bytes]:
+    """Every product: path below the course's folder -> content."""
+    sources = sorted((NOTEBOOKS / "src").glob("[0-9][0-9]_*.py"))
+    quizzes = {source.stem: quiz_json(of_lesson(source.stem[:2])) for source in sources}
+    folder = "notebooks/handouts"
+    made = {f"{folder}/quiz/{stem}.json": text.encode() for stem, text in quizzes.items() if json.loads(text)}
+    made[f"{folder}/kto_from_scratch.apkg"] = anki_deck(bank())
+    made[f"{folder}/interview_sheet.html"] = interview_sheet(bank()).encode()
+    return made | formula_card_files()
+
+
+def same(name: str, stored: bytes, made: bytes) -> bool:
+    """Whether a stored product says what the freshly made one says."""
+    kind = Path(name).suffix
+    if kind == ".apkg":
+        return anki_content(stored) == anki_content(made)
+    if kind == ".svg":
+        return rounded(stored) == rounded(made)
+    if kind in (".pdf", ".png"):
+        return re.findall(rb"[0-9a-f]{64}", stored) == re.findall(rb"[0-9a-f]{64}", made)
+    return stored == made
+
+
+def out_of_date(root: Path = ROOT) -> list[str]:
+    """Paths of the products below `root` that do not match the bank, and of quizzes that belong to no lesson."""
+    made = products()
+    stale = [name for name, data in made.items()
+             if not (root / name).exists() or not same(name, (root / name).read_bytes(), data)]  # fmt: skip
+    built = (path.relative_to(root).as_posix() for path in root.glob("notebooks/handouts/quiz/*.json"))
+    return stale + [f"{name} (has no questions)" for name in sorted(built) if name not in made]
+
+
+def write(root: Path = ROOT) -> list[str]:
+    """Writes the products that are out of date below `root`, and returns their paths."""
+    made, written = products(), []
+    for path in root.glob("notebooks/handouts/quiz/*.json"):
+        if path.relative_to(root).as_posix() not in made:
+            path.unlink()
+    for name, data in made.items():
+        path = root / name
+        if not path.exists() or not same(name, path.read_bytes(), data):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            written.append(name)
+    return written
