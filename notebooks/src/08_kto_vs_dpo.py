@@ -25,9 +25,9 @@ import torch.nn.functional as F
 
 from kto_course import check, predict, reveal
 from kto_course.pictures import lesson_08 as pictures
-from kto_lab.experiments import EXPERIMENTS
-from kto_lab.findings import difference, finding, interval, means, versus
-from kto_lab.results import best_settings, load_results, select
+from kto_lab.experiments.findings import difference, finding, interval, means, versus
+from kto_lab.experiments.protocol import EXPERIMENTS
+from kto_lab.experiments.results import best_settings, load_results, select
 from kto_utils.data import pair_up
 from kto_utils.evaluate import collect_feedback, rates, sample
 from kto_utils.losses import kto_loss
