@@ -21,8 +21,8 @@ from matplotlib.image import imread
 from kto_course import build, checks
 from kto_course.handouts import anki, card, formula_card, products, quiz, wording
 from kto_course.questions import load_questions
+from kto_lab.price import least_kl
 from kto_utils import prospect
-from kto_utils.evaluate import least_kl
 from kto_utils.logprobs import get_probs
 from kto_utils.losses import balanced_weights, dpo_loss, kto_loss, reference_point
 

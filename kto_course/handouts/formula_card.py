@@ -157,14 +157,14 @@ CARD: dict[str, list[Formula]] = {
         Formula(
             "Loss of a pair", "at step 0: $\\ln 2$",
             r"$-\log\sigma(\beta\,m), \quad m = r_{\mathrm{chosen}} - r_{\mathrm{rejected}}$",
-            "08", "1. From a pair to a loss",
+            "08", "3. DPO: minus the log-probability of the choices",
             "-log(sigmoid(beta * (r_chosen - r_rejected)))",
             "dpo_loss(r_chosen, r_rejected, 0 * r_chosen, 0 * r_rejected, beta)",
         ),
         Formula(
             "Slope", "fades on one side only",
             r"$\dfrac{\partial\,\mathrm{loss}}{\partial m} = -\beta\,\sigma(-\beta\,m)$",
-            "08", "3. Who gets pushed?",
+            "08", "5. DPO pushes hopeless pairs hardest, KTO lets them go",
             "-beta * sigmoid(-beta * (r_chosen - r_rejected))",
             "slope(lambda r: dpo_loss(r, r_rejected, 0 * r, 0 * r, beta).sum(), r_chosen)",
         ),
