@@ -22,9 +22,10 @@ import torch
 
 from kto_course import check
 from kto_course.pictures import lesson_08b as pictures
-from kto_lab.experiments import EXPERIMENTS, Setting, feedback
-from kto_lab.findings import difference, finding, means, spot_checks, versus
-from kto_lab.results import best_settings, load_results, rerun, select
+from kto_lab.experiments.findings import difference, finding, means, spot_checks, versus
+from kto_lab.experiments.protocol import EXPERIMENTS, Setting
+from kto_lab.experiments.results import best_settings, load_results, rerun, select
+from kto_lab.experiments.thumbs import feedback
 from kto_utils.losses import dpo_loss
 from kto_utils.plotting import use_course_style
 
