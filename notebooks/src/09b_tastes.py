@@ -28,9 +28,9 @@ import torch.nn.functional as F
 from kto_course import check
 from kto_course.halos import agree, apo_zero, dpo, ipo, orpo, simpo, train_tables
 from kto_course.pictures import lesson_09b as pictures
-from kto_lab.experiments import EXPERIMENTS
-from kto_lab.findings import difference, finding, means
-from kto_lab.results import load_results, select
+from kto_lab.experiments.findings import difference, finding, means
+from kto_lab.experiments.protocol import EXPERIMENTS
+from kto_lab.experiments.results import load_results, select
 from kto_utils.evaluate import reply_logps
 from kto_utils.losses import dpo_loss
 from kto_utils.model import load_reference_model
