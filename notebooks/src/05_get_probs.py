@@ -311,7 +311,7 @@ reveal("unshifted_score", "c")
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# {{questions length_normalised missing_shift sequence_logratio}}
+# {{questions length_normalised first_token_logits sequence_logratio}}
 
 # %% [markdown]
 # ## Sources

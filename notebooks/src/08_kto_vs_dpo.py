@@ -290,6 +290,7 @@ for n in (5, 8):
     print(f"{n} seeds: the '95%' interval holds the truth in {covered:.0%} of 300 tries; smallest possible sign-flip "
           f"p {sign_flip([1.0] * n):.4f}")  # fmt: skip
 
+# %%
 results = load_results()
 chosen = [(EXPERIMENTS[name].grid, setting) for name, one in EXPERIMENTS.items() if one.search
           for setting in best_settings(results["search"], name).values()]  # fmt: skip
@@ -311,7 +312,7 @@ for name in CLAIMS:
     found = finding(results, name)
     print(f"{found.title}: {found.hypothesis}")
     values = found.difference.values
-    print(f"   {found.ending}: {found.difference}, {len(values)} seeds, sign-flip p {sign_flip(values):.4f}\n")
+    print(f"   {found.verdict}: {found.difference}, {len(values)} seeds, sign-flip p {sign_flip(values):.4f}\n")
 
 # %% [markdown]
 # A verdict is about one sentence. You want to know who was ahead, by how much, and in which seeds. The second picture
@@ -341,14 +342,14 @@ for method in ("kto", "dpo"):
     print(f"{method}: {collapsed} of {len(runs)} runs collapsed")
 
 # %% [markdown]
-# A run is **collapsed** if its thumbs-up rate ends below where it began. KTO was often far ahead and sometimes
-# collapsed; DPO, with its settings, did neither. What the table says in words:
+# A run is **collapsed** if its thumbs-up rate ends below where it began (counted over the first six experiments). KTO
+# was often far ahead and sometimes collapsed; DPO, with its settings, did neither. What the table says in words:
 #
 # - **Clean pairs.** Theory speaks for DPO, but for endless choices over all replies. Here KTO was ahead in 7 of 8
 #   seeds and collapsed in one: *inconclusive*. With 400 steps DPO's lead is *refuted here*, with settings in the
 #   corners of the grid: KTO's at the largest rate and smallest beta, DPO's at the smallest rate and largest beta.
-# - **Few thumbs-down** do not stop KTO (*supported*, and clearly). **Few thumbs-up** stop both; DPO stays a little
-#   ahead.
+# - **Few thumbs-down** do not stop KTO (*supported*, and clearly). **Few thumbs-up** hold both back; DPO stays a
+#   little ahead.
 # - **Noise.** With 10% or 20% of the thumbs flipped KTO was ahead in every seed. At 30% it is open, at 45% DPO was
 #   ahead in four of five. KTO *loses more* on the way, from a higher start; so the argument of section 5 did not
 #   decide.
@@ -359,8 +360,8 @@ for method in ("kto", "dpo"):
 #
 # *"They eat different data. If feedback is thumbs, KTO uses all of it, and DPO only what can be paired. If it is
 # clean pairs, theory is on DPO's side, but that is a statement about unlimited data. The KTO paper reports KTO above
-# DPO on GSM8K (53.5 against 40.0) and below it on TydiQA (31.2 against 36.5), one run each. I would run both on my
-# data, with several seeds, and log both rewards."*
+# DPO on GSM8K (53.5 against 40.0) and below it on TydiQA (31.2 against 36.5), without intervals. I would run both on
+# my data, with several seeds, and log both rewards."*
 #
 # | your situation | start with | rests on |
 # |---|---|---|
@@ -386,7 +387,7 @@ for method in ("kto", "dpo"):
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# {{questions when_dpo write_dpo_loss displacement}}
+# {{questions when_dpo kto_better_than_dpo displacement}}
 
 # %% [markdown]
 # ## Sources
