@@ -8,7 +8,8 @@ notebooks/student/NN_topic.ipynb (exercises open, nothing run). NNb_topic.py bec
     python course.py build 03 --only    builds this lesson and its student copy, no page that others share
 
 In a source, {{times}} stands for the lesson's three times (read, exercises, run), and {{questions ID ID ID}} for these
-interview questions of the bank, each with its answer in a fold. The build adds two things to every lesson: a
+interview questions of the bank, each with its answer in a fold; a cell `# the cell of exercise ID` becomes that of the
+lesson which has this exercise. The build adds two things to every lesson: a
 link between the complete and the open copy, and a first code cell that says what to do under another Python.
 Besides the notebooks it writes kto_course/timings.json, the course map in README.md, the gallery
 figures/README.md and everything in kto_course/handouts.
@@ -27,7 +28,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 
-from kto_course import FIGURES, NOTEBOOKS, ROOT
+from kto_course import FIGURES, NOTEBOOKS, ROOT, checks
 from kto_course.handouts import products, quiz
 
 SOURCES = NOTEBOOKS / "src"
@@ -119,6 +120,7 @@ def cell_metadata(marks: dict) -> dict:
     return metadata | {"nbgrader": grading | {"schema_version": 3, "task": False}}
 
 
+PAGE = re.compile(r"^# the cell of exercise (\w+)$", flags=re.M)
 OPEN_LINK = re.compile(r"\[With open exercises\]\([^)]+\)")
 
 
@@ -141,6 +143,8 @@ def with_added_parts(cells, source: Path) -> list:
     for cell in added:
         if cell.cell_type == "markdown":
             cell.source = quiz.PLACEHOLDER.sub(lambda named: quiz.quiz_text(named[1].split()), cell.source)
+        else:
+            cell.source = PAGE.sub(lambda named: checks.exercise_cell(named[1]), cell.source)
     return added
 
 
@@ -210,6 +214,7 @@ def build(source: Path, timings: dict[str, int]) -> str | None:
     from kto_course.runner import execute
 
     notebook = read_source(source, timings.get(source.stem))
+    notebook_path(source).parent.mkdir(exist_ok=True)  # the kernel starts there
     os.environ["KTO_FIGURES"] = str(FIGURES)  # a learner's run never writes there, the build does
     run = execute(notebook, notebook_path(source).parent, source.stem)
     if run.failure:
@@ -223,7 +228,6 @@ def build(source: Path, timings: dict[str, int]) -> str | None:
     add_alt_texts(notebook)
     clean(notebook)
     nbformat.validate(notebook)
-    notebook_path(source).parent.mkdir(exist_ok=True)
     nbformat.write(notebook, notebook_path(source))
     everyone = load_timings() | {source.stem: timings[source.stem]}  # another build may have written meanwhile
     TIMINGS.write_text(json.dumps(dict(sorted(everyone.items())), indent=2) + "\n", encoding="utf-8")

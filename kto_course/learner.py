@@ -3,8 +3,8 @@
 The file is the one named by the environment variable KTO_PROGRESS, else work/progress.json beside course.py. If
 KTO_PROGRESS names a folder, every process keeps a file of its own there: the tests want each kernel to start afresh.
 
-Where our own solutions are run, in notebooks/ and notebooks/deeper/, no try, prediction or drill is noted: they would
-count as the learner's. The open copies lie in notebooks/student/. With KTO_PROGRESS set, everything is noted.
+Where our own solutions are run, in notebooks/ and in the solved copies in work/, no try, prediction or drill is noted:
+it would count as the learner's. With KTO_PROGRESS set, everything is noted.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from typing import Any
 
 from kto_course import NOTEBOOKS, WORK
 
-SOLVED = (NOTEBOOKS, NOTEBOOKS / "deeper")
+SOLVED = tuple(folder / part for folder in (NOTEBOOKS, WORK / "solved") for part in ("", "deeper"))
 DEFAULT_FILE = WORK / "progress.json"
 VERSION = 1
 PARTS = ("exercises", "predictions", "ratings", "drills")
@@ -329,7 +329,7 @@ def progress() -> None:
     from kto_course.checks import ids_by_lesson
 
     if not counts():
-        print("Our solved copies are not counted. Work in notebooks/student/; here is what you did there.")
+        print("This is a solved copy, where nothing counts. What you did in the open ones:")
     done = exercises()
     rows = []
     for lesson, ids in ids_by_lesson().items():

@@ -168,6 +168,19 @@ def test_every_command_hands_over_to_something_that_exists():
                     assert (ROOT / part).exists(), part
 
 
+def test_a_file_to_inspect_is_named_from_where_the_learner_stands(monkeypatch):
+    folders = []
+
+    def fake_run(step, cwd, env):
+        folders.append(cwd)
+        return subprocess.CompletedProcess(step, 0)
+
+    monkeypatch.setattr(course, "ensure_installed", lambda command: Path("python"))
+    monkeypatch.setattr(course.subprocess, "run", fake_run)
+    assert course.main(["inspect", "thumbs.csv"]) == course.main(["doctor"]) == 0
+    assert folders == [None, ROOT]
+
+
 def test_the_hub_libraries_are_set_offline():
     env = course.environment()
     assert env["HF_HUB_OFFLINE"] == env["TRANSFORMERS_OFFLINE"] == env["HF_DATASETS_OFFLINE"] == "1"

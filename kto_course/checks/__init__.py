@@ -46,8 +46,26 @@ def sources(lesson: int) -> list[Path]:
     return [path for kind in ("", "b") for path in sorted(_SOURCES.glob(f"{lesson:02d}{kind}_*.py"))]
 
 
+def exercise_cell(id: str) -> str:
+    """The exercise's cell with our solution between its markers, from the source of its lesson.
+
+    Raises:
+        LookupError: no lesson has such an exercise.
+        FileNotFoundError: the sources of the lessons are not beside the package.
+    """
+    paths = [path for lesson, ids in ids_by_lesson().items() if id in ids for path in sources(lesson)]
+    if not paths and not any(_SOURCES.glob("*.py")):
+        raise FileNotFoundError("the solutions stand in notebooks/src, which is missing; keep the folder whole")
+    cells = (cell for path in paths for cell in re.split(r"^# %%", path.read_text(encoding="utf-8"), flags=re.M))
+    for cell in cells:
+        head, _, body = cell.partition("\n")
+        if re.search(rf'\bexercise="{id}"', head):
+            return body.strip("\n")
+    raise LookupError(f"none of {[path.name for path in paths]} has a cell with exercise=\"{id}\"")
+
+
 def solved_cell(id: str) -> tuple[str, range]:
-    """The exercise's cell with our solution in it, without markers, from the lesson's source.
+    """The exercise's cell with our solution in it, without markers.
 
     Returns:
         The text, and the lines of it (from 1) that the markers enclose.
@@ -57,17 +75,7 @@ def solved_cell(id: str) -> tuple[str, range]:
         FileNotFoundError: the sources of the lessons are not beside the package.
     """
     exercise = find(id)
-    paths = sources(exercise.lesson)
-    if not paths:
-        raise FileNotFoundError("the solutions stand in notebooks/src, which is missing; keep the folder whole")
-    cells = (cell for path in paths for cell in re.split(r"^# %%", path.read_text(encoding="utf-8"), flags=re.M))
-    for cell in cells:
-        head, _, body = cell.partition("\n")
-        if re.search(rf'\bexercise="{id}"', head):
-            break
-    else:
-        raise LookupError(f"none of {[path.name for path in paths]} has a cell with exercise=\"{id}\"")
-    lines, kept, inside, block = body.strip("\n").splitlines(), [], False, []
+    lines, kept, inside, block = exercise_cell(id).splitlines(), [], False, []
     for line in lines:
         if line.strip() in ("### BEGIN SOLUTION", "### END SOLUTION"):
             inside = line.strip() == "### BEGIN SOLUTION"

@@ -65,8 +65,8 @@ for name, *row in zip(names, pi_ref, pi_star, r_star, price * r_star, R, strict=
 #
 # $$R(y) = \beta\,r(y) + \beta\log Z,\qquad r(y) = \log\pi^*(y) - \log\pi_{\text{ref}}(y)$$
 #
-# The last two columns differ by the same number in each row, 0.2. So for *any* policy the **log-ratio** $r$, times
-# $\beta$, is called its **implicit reward**. It costs two forward passes and no reward model.
+# The last two columns differ by the same number in each row, 0.2. And *any* policy is the best one for some reward: the
+# **log-ratio** $r$, times $\beta$, its **implicit reward**. It costs two forward passes and no reward model.
 #
 # ## 2. The reward to expect is a KL
 #
@@ -92,7 +92,8 @@ for name, pi in {"best policy": pi_star, "reference": pi_ref}.items():
 # ## 3. What a batch can know of it
 #
 # Drawing replies from $\pi$ at each step would be slow. So KTO borrows: each question gets **another row's** reply
-# (lesson 04). Then three small steps: mean, clamp, no gradient.
+# (lesson 04). Then three small steps: mean; clamp, as a KL is never negative; no gradient, so that a row is pushed by
+# its own thumb alone.
 #
 # $$z_0 = \max\Big(0,\ \frac1B\sum_{i=1}^{B} k_i\Big),\qquad k_i =
 # \log\pi(y_j|x_i) - \log\pi_{\text{ref}}(y_j|x_i),\quad j \ne i$$
@@ -119,9 +120,9 @@ check.reference_point(my_reference_point)
 # %% [markdown]
 # ## 4. Eight rows: $z_0$ can be 0 although the policy moved
 #
-# Now the real model: eight rows with thumbs, one batch, the frozen reference, and a policy that differs from it.
-# Training is lesson 07, so we make that policy by hand: *one* step uphill on the log-probabilities of liked replies,
-# downhill on those of disliked ones. (Each is divided by its size, or one very unlikely reply would drown the others.)
+# Now the real model, on eight rows. We need a policy that differs from the reference. Training is lesson 07, so we make
+# it by hand: *one* step uphill on the log-probabilities of liked replies, downhill on those of disliked ones. (Each is
+# divided by its size, or one very unlikely reply would drown the others.)
 
 # %%
 reference_point = check.yours_or_ours("reference_point")
@@ -166,7 +167,6 @@ print(f"mean of k {k.mean():+.3f}, so z0 = {z0:.3f}")
 parrot_r, parrot_k = nudged(torch.ones(8))
 parrot_z0 = reference_point(parrot_k, torch.zeros(8))
 print("r  ", *(f"{x:+.2f} " for x in parrot_r))
-print("k  ", *(f"{x:+.2f} " for x in parrot_k))
 print(f"z0  {parrot_z0:.3f}, rows with r above it: {int((parrot_r > parrot_z0).sum())}")
 
 # %% [markdown]
@@ -183,7 +183,8 @@ print(f"z0  {parrot_z0:.3f}, rows with r above it: {int((parrot_r > parrot_z0).s
 # \qquad\text{loss} = \lambda - v$$
 #
 # The label picks the branch, not the sign of $r - z_0$. Liked replies are worth more the further they rise above $z_0$,
-# disliked ones the further they sink below.
+# disliked ones the further they sink below. $\lambda_D$ and $\lambda_U$ are weights (section 8); $\beta$, from here on
+# 0.1, turns nats into the argument of $\sigma$.
 
 # %%
 distance = torch.linspace(-6, 6, 241)
@@ -220,7 +221,7 @@ check.kto_loss(my_kto_loss)
 # %% [markdown]
 # ## 7. Before the first step, the loss is half the mean weight
 #
-# Back to the question at the top. A step in no direction leaves the policy where it was:
+# A step in no direction leaves the policy where it was:
 
 # %%
 kto_loss = check.yours_or_ours("kto_loss")
@@ -240,7 +241,7 @@ reveal("step_zero", "d")
 # ## 8. Two weights make up for the counts
 #
 # By default both are 1, and five thumbs down outvote three up. The paper's rule is about the *total* weight of $n_D$
-# thumbs up and $n_U$ thumbs down (v4, Eq. 9):
+# thumbs up and $n_U$ thumbs down (version 4, Eq. 9):
 #
 # $$1 \;\le\; \frac{\lambda_D\,n_D}{\lambda_U\,n_U} \;\le\; \tfrac32$$
 
@@ -253,7 +254,7 @@ print(f"the ratio with weights 1.33 and 1: 1.33 * 3 / (1 * 5) = {1.33 * 3 / 5:.3
 
 # %% [markdown]
 # So the often copied 1.33 is too small here. The band was found by trying: on one mixture of data a ratio of 4/3 did
-# best, on UltraFeedback 1 (v4, appendix C). Nor is it loss aversion: people weigh *losses* more, this rule leans to
+# best, on UltraFeedback 1 (appendix C). Nor is it loss aversion: people weigh *losses* more, this rule leans to
 # the *gain* side. (In code: `losses.balanced_weights`.)
 #
 # ## 9. Row by row
@@ -274,7 +275,7 @@ print(f"batch loss {losses.mean():.4f}, at step 0 it was {weight.mean() / 2:.4f}
 #
 # ## 10. How hard does a row pull?
 #
-# Training follows the gradient. Two facts give it to you on paper: $\sigma' = \sigma(1-\sigma)$, and $1 - \sigma(u) =
+# Training follows the gradient. Two facts give it to you: $\sigma' = \sigma(1-\sigma)$, and $1 - \sigma(u) =
 # \sigma(-u)$.
 
 # %% [markdown]
@@ -301,7 +302,7 @@ check.kto_gradient(my_kto_gradient)
 # %% [markdown]
 # ## 11. Hopeless rows get almost no push
 #
-# The gradient of every row, and its size as a share of the largest that the row could have:
+# Every row's gradient, and its size as a share of the largest possible, $w\beta/4B$ at $r = z_0$:
 
 # %%
 kto_gradient = check.yours_or_ours("kto_gradient")
@@ -313,7 +314,7 @@ for text, gradient, part in zip(shown, slope, share, strict=True):
 
 # %% [markdown]
 # Minus for every thumbs up (descent raises it), plus for every thumbs down, whatever the other rows do. The homework
-# reply moved furthest, and pulls least for its weight. Now move one row away from $z_0$, to either side:
+# reply moved furthest, and pulls least. Now move one row away from $z_0$, to either side:
 
 # %%
 x = torch.linspace(-100, 100, 401)  # nats to the good side: above z0 for thumbs up, below for thumbs down
@@ -324,13 +325,13 @@ print("   ".join(f"{nats} nats: {pull[200 - 2 * nats]:.2%}" for nats in (0, 10, 
 pictures.saturation(x, loss, pull, torch.where(label, 1.0, -1.0) * (r - z0), share)
 
 # %% [markdown]
-# On the good side, learned is learned. On the wrong side KTO treats a row like a misprint and leaves it (v4,
-# Proposition 4.1). That protects against wrong thumbs, and can leave hard but true examples unlearned. $r$ is a *sum*
+# On the good side, learned is learned. Far out on the wrong side KTO treats a row like a misprint and leaves it
+# (Proposition 4.1). That protects against wrong thumbs, and can leave hard but true examples unlearned. $r$ is a *sum*
 # over tokens, so long or odd replies get there first.
 #
 # ## 12. The authors' code gives the same numbers
 #
-# So far you only agree with yourself. Here are 24 batches, computed by the authors' code:
+# So far you only agree with yourself. Here are 24 batches from the authors' code:
 
 # %%
 cases = load_cases()
