@@ -1,4 +1,4 @@
-"""Trains the small world under every mutant, measures and draws what a log would show. Lesson 10.
+"""Trains the small world under every mutant, measures and prints what a log would show. Lesson 10.
 
 `python course.py museum` writes the results file again (about ten minutes on 2 cores).
 """
@@ -13,7 +13,6 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import torch
 from tqdm import tqdm
 
@@ -23,7 +22,6 @@ from kto_utils import model
 from kto_utils.data import pair_up, unpair
 from kto_utils.evaluate import collect_feedback, completion_logps, exact_kl, rates, sample
 from kto_utils.losses import balanced_weights
-from kto_utils.plotting import ACCENT, DOWN, NEUTRAL, UP
 from kto_utils.tokenizer import load_tokenizer
 from kto_utils.train import Batches, train_kto
 from kto_utils.world import trained_questions
@@ -102,12 +100,12 @@ def train(mutant: Mutant, seed: int = 0, steps: int = STEPS) -> tuple[torch.nn.M
     logps = completion_logps(
         model.load_reference_model(), [row["prompt"] for row in liked], [row["completion"] for row in liked]
     )
-    record = {
+    numbers = {
         "name": mutant.name, "seed": seed, "n_up": n_up, "n_down": len(rows) - n_up,
         "half_mean_weight": _short(statistics.mean(up if label else down for label in first) / 2),
         "reward_ceiling": _short(-BETA * float(logps.min())),
     }  # fmt: skip
-    return policy, record | {column: [_short(row[column]) for row in history] for column in COLUMNS}
+    return policy, numbers | {column: [_short(row[column]) for row in history] for column in COLUMNS}
 
 
 def run(mutant: Mutant, seed: int = 0) -> dict:
@@ -117,8 +115,8 @@ def run(mutant: Mutant, seed: int = 0) -> dict:
         The record of `train` with thumbs_up and listed (exact, trained questions), kl_bound (nats) and replies (one
         sampled reply to each of three questions).
     """
-    policy, record = train(mutant, seed)
-    return record | _score(policy, seed) | {"kl_bound": _short(exact_kl(policy, model.load_reference_model()))}
+    policy, numbers = train(mutant, seed)
+    return numbers | _score(policy, seed) | {"kl_bound": _short(exact_kl(policy, model.load_reference_model()))}
 
 
 def _score(policy: torch.nn.Module, seed: int) -> dict:
@@ -197,68 +195,9 @@ def healthy_twin(run: Mapping) -> dict:
     return load_results()[CORRECT[rows].name, run["seed"]]
 
 
-def _record(exhibit: int | Mapping) -> Mapping:
+def record(exhibit: int | Mapping) -> Mapping:
+    """The run that is meant: of this number, or the record itself."""
     return of_number(exhibit) if isinstance(exhibit, int) else exhibit
-
-
-def figure(exhibit: int | Mapping):
-    """Loss, kl, both rewards and gradient norm; the healthy run behind them in grey.
-
-    Args:
-        exhibit: a number, or a record from `train`.
-
-    Returns:
-        A matplotlib Figure. The dotted line is `reward_ceiling`; a step without a number is a gap.
-    """
-    run = _record(exhibit)
-    fig, axes = plt.subplots(1, 4, figsize=(12.5, 2.9), layout="constrained")
-    panels = {
-        "loss": [("loss", ACCENT, "-")],
-        "kl (nats)": [("kl", ACCENT, "-")],
-        "reward: up solid, down dashed": [("reward_desirable", UP, "-"), ("reward_undesirable", DOWN, "--")],
-        "gradient norm (log scale)": [("grad_norm", ACCENT, "-")],
-    }
-    for ax, (title, curves) in zip(axes, panels.items(), strict=True):
-        for column, colour, line in curves:
-            for record, style in (
-                (healthy_twin(run), {"color": NEUTRAL, "alpha": 0.45, "linewidth": 1.2}),
-                (run, {"color": colour, "linestyle": line, "linewidth": 1.6}),
-            ):
-                numbers = [math.nan if y is None else y for y in record[column]]
-                ax.plot(range(1, len(numbers) + 1), numbers, **style)
-        ax.set_title(title, fontsize=11)
-        ax.set_xlabel("step")
-    axes[2].axhline(run["reward_ceiling"], color=NEUTRAL, linestyle=":", linewidth=1.2)
-    axes[3].set_yscale("log")  # leaves out what is exactly 0
-    if max(run["grad_norm"]) == 0:
-        box = {"facecolor": "white", "edgecolor": "none"}
-        axes[3].text(
-            0.5, 0.1, "exactly 0 at every step", color=ACCENT, ha="center", transform=axes[3].transAxes, bbox=box
-        )
-    if exhibit == 0:
-        title = "The healthy run"
-    else:
-        title = f"{f'Exhibit {exhibit}' if isinstance(exhibit, int) else run['name']} (grey: the healthy run)"
-    fig.suptitle(title, fontsize=12)
-    return fig
-
-
-def alt_text(number: int) -> str:
-    """What `figure` shows, in words and numbers."""
-    run = of_number(number)
-
-    def from_to(column: str) -> str:
-        known = [y for y in run[column] if y is not None]
-        gaps = " with gaps" if len(known) < len(run[column]) else ""
-        return f"from {known[0]:.3g} to {known[-1]:.3g}, between {min(known):.3g} and {max(known):.3g}{gaps}"
-
-    above = [step for step, y in enumerate(run["reward_desirable"], 1) if y is not None and y > run["reward_ceiling"]]
-    ceiling = f"above its ceiling {run['reward_ceiling']:.2f} at {len(above)} steps" if above else "below its ceiling"
-    return (
-        f"Four panels over {len(run['loss'])} steps of exhibit {number}. Loss {from_to('loss')}; "
-        f"kl {from_to('kl')} nats; reward of thumbs up {from_to('reward_desirable')}, {ceiling}; reward of thumbs "
-        f"down {from_to('reward_undesirable')}; gradient norm {from_to('grad_norm')}."
-    )
 
 
 def log(exhibit: int | Mapping) -> str:
@@ -267,7 +206,7 @@ def log(exhibit: int | Mapping) -> str:
     Args:
         exhibit: a number, or a record from `train` or `run`.
     """
-    run = _record(exhibit)
+    run = record(exhibit)
 
     def cell(value: float | None) -> str:
         if value is None:
@@ -299,12 +238,12 @@ def change(number: int) -> str:
 
 
 def ending(number: int) -> str:
-    """How an exhibit ended: the exact thumbs-up rates on all draws, beside those of the healthy run."""
-    draws = [of_number(number, seed) for seed in SEEDS]
-    scores = ", ".join(f"{draw['thumbs_up']:.3f}" for draw in draws)
-    healthy = ", ".join(f"{healthy_twin(draw)['thumbs_up']:.3f}" for draw in draws)
+    """How an exhibit ended: the exact thumbs-up rates of all seeds, beside those of the healthy run."""
+    runs = [of_number(number, seed) for seed in SEEDS]
+    scores = ", ".join(f"{run['thumbs_up']:.3f}" for run in runs)
+    healthy = ", ".join(f"{healthy_twin(run)['thumbs_up']:.3f}" for run in runs)
     return (
-        f"thumbs-up rate on three draws: {scores} (healthy: {healthy}; before training: "
+        f"thumbs-up rate of three seeds: {scores} (healthy: {healthy}; before training: "
         f"{before_training()['thumbs_up']:.3f})"
     )
 
@@ -318,7 +257,7 @@ def fault(number: int) -> str:
 
 
 def triage() -> dict[str, dict[int, int]]:
-    """Which exhibits show which sign: sign -> {exhibit number: in how many of the stored draws}.
+    """Which exhibits show which sign: sign -> {exhibit number: with how many of the stored seeds}.
 
     Measured by `symptoms` on the stored runs; exhibits that never show a sign are left out of its row.
     """

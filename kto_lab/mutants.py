@@ -156,8 +156,8 @@ MUTANTS = {
                 Edit("logprobs.sequence_logps", ".sum(-1)", ".flatten()"),
                 Edit(
                     "train.train_kto",
-                    "        batch = collate([examples[i] for i in numbers])\n",
-                    "        batch = collate([examples[i] for i in numbers])\n"
+                    "        policy_logps = run.logps(score_policy, batch)\n",
+                    "        policy_logps = run.logps(score_policy, batch)\n"
                     '        batch["label"] = batch["label"].repeat_interleave(batch["input_ids"].shape[1] - 1)\n',
                 ),
             ),
@@ -350,7 +350,7 @@ MUTANTS = {
         Mutant(
             "learning_rate_too_high",
             "The learning rate is a thousand times too high.",
-            (Edit("train.train_kto", "learning_rate: float = 3e-4", "learning_rate: float = 3e-1"),),
+            (Edit("train.train_kto", '"learning_rate": 3e-4', '"learning_rate": 3e-1'),),
             (
                 "test_properties.test_p17_the_default_learning_rate_of_train_kto_leaves_gradient_alive",
             ),

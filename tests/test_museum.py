@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
+from kto_course.pictures import lesson_10 as pictures
 from kto_lab import museum
 from kto_lab.mutants import MUTANTS
 
@@ -16,7 +17,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "notebooks" / "src" / "10_bug_mus
 FAULTLESS = list(museum.WITHOUT_FAULT)
 
 
-def test_every_fault_and_every_faultless_run_is_stored_for_every_draw():
+def test_every_fault_and_every_faultless_run_is_stored_for_every_seed():
     assert set(RUNS) == {(name, seed) for name in (*FAULTLESS, *MUTANTS) for seed in museum.SEEDS}
     assert all(len(run[column]) == museum.STEPS for run in RUNS.values() for column in museum.COLUMNS)
 
@@ -42,9 +43,9 @@ def test_a_run_without_a_fault_shows_no_sign(name, seed):
     assert [sign for sign, shown in museum.symptoms(run, museum.healthy_twin(run)).items() if shown] == []
 
 
-def test_every_sign_is_shown_by_some_fault_in_at_least_two_draws():
+def test_every_sign_is_shown_by_some_fault_with_at_least_two_seeds():
     table = museum.triage()
-    assert [sign for sign, row in table.items() if not any(draws >= 2 for draws in row.values())] == []
+    assert [sign for sign, row in table.items() if not any(seeds >= 2 for seeds in row.values())] == []
 
 
 def test_the_lesson_holds_every_sign_of_its_triage_list_against_the_table():
@@ -53,10 +54,10 @@ def test_the_lesson_holds_every_sign_of_its_triage_list_against_the_table():
     table = museum.triage()
     assert len(checked) >= 10
     for sign, numbers in checked:
-        assert [number for number, draws in table[sign].items() if draws >= 2] == json.loads(numbers), sign
-    steps = text.split("## Triage")[1].split("# %%")[0]
+        assert [number for number, seeds in table[sign].items() if seeds >= 2] == json.loads(numbers), sign
+    steps = text.split("## 8. The list, held against")[1].split("# %%")[0]
     listed = {int(n) for group in re.findall(r"\(([\d, ]+)\)", steps) for n in group.split(",")}
-    assert listed == {number for sign, _ in checked for number, draws in table[sign].items() if draws >= 2}
+    assert listed == {number for sign, _ in checked for number, seeds in table[sign].items() if seeds >= 2}
 
 
 def healthy(**changes):
@@ -130,13 +131,13 @@ def test_a_fault_stays_closed_until_it_is_opened_and_then_shows_the_changed_word
     mutant, text = list(MUTANTS.values())[number - 1], museum.fault(number)
     closed = text.split("</summary>")[0]
     assert mutant.fault not in closed
-    assert mutant.name not in closed + museum.log(number) + museum.alt_text(number)
+    assert mutant.name not in closed + museum.log(number) + pictures.alt_text(number)
     assert mutant.fault in text
     assert mutant.edits[0].function in text
 
 
-def test_the_figure_draws_the_curves_over_the_healthy_ones_with_gaps_where_the_log_has_none():
-    fig = museum.figure(16)
+def test_the_figure_seeds_the_curves_over_the_healthy_ones_with_gaps_where_the_log_has_none():
+    fig = pictures.draw(16)
     try:
         assert [len(ax.lines) for ax in fig.axes] == [2, 2, 5, 2]  # two rewards and their ceiling in the third
         drawn = fig.axes[2].lines[1].get_ydata()
@@ -148,7 +149,7 @@ def test_the_figure_draws_the_curves_over_the_healthy_ones_with_gaps_where_the_l
 
 
 def test_a_figure_says_where_the_gradient_is_exactly_zero():
-    fig = museum.figure(list(MUTANTS).index("reference_not_detached") + 1)
+    fig = pictures.draw(list(MUTANTS).index("reference_not_detached") + 1)
     try:
         assert [text.get_text() for text in fig.axes[3].texts] == ["exactly 0 at every step"]
     finally:
@@ -159,12 +160,12 @@ def test_a_run_of_your_own_is_drawn_and_printed_too():
     _, record = museum.train(MUTANTS["beta_twice"], seed=0, steps=2)
     assert museum.log(record).splitlines()[2].split()[0] == "2"
     assert "Egypt" not in museum.log(record)
-    fig = museum.figure(record)
+    fig = pictures.draw(record)
     assert fig.get_suptitle().startswith("beta_twice")
     plt.close(fig)
 
 
-def test_the_ending_tells_all_draws_and_where_the_model_came_from():
+def test_the_ending_tells_all_seeds_and_where_the_model_came_from():
     text = museum.ending(1)
     assert f"before training: {museum.before_training()['thumbs_up']:.3f}" in text
     assert all(f"{RUNS['no_shift', seed]['thumbs_up']:.3f}" in text for seed in museum.SEEDS)

@@ -69,6 +69,39 @@ def reward_ceiling(answer):
     return "beta times minus the logarithm of the reference's probability"
 
 
+def unlabelled_run():
+    """A stored run of the museum without its name; which fault it has is the question of exercise 10.2."""
+    kept = {k: v for k, v in museum.of_number(18, seed=2).items() if k not in ("replies", "thumbs_up", "listed")}
+    return kept | {"name": "A run without a label"}
+
+
+@exercise(
+    "unlabelled",
+    "The frame without a label",
+    minutes=5,
+    difficulty=2,
+    kind="read a curve",
+    points=1,
+    hints={
+        "mean_of_tokens": (
+            "It fits the first gradient. But what would a mean over tokens do to the rewards at step 2?",
+            "A mean makes the logged rewards smaller too. Hold the rewards at step 2 against those of the healthy run.",
+        ),
+        "batch_mask_sum": (
+            "Divided by more than a hundred, how small would the first gradient be? And the rewards?",
+            "The first gradient is a tenth of the healthy one, and the rewards at step 2 are not smaller at all.",
+        ),
+        "learning_rate": (
+            "A smaller learning rate makes smaller steps. Does it change the gradient of the very first step?",
+            "At step 1 no step has been taken, and the gradient is already a tenth. The loss itself must differ.",
+        ),
+    },
+)
+def unlabelled(answer):
+    choice(answer, "b", {"a": "mean_of_tokens", "c": "batch_mask_sum", "d": "learning_rate"})
+    return "your reading of the log"
+
+
 def _as_tensor(r):
     return torch.as_tensor(r, dtype=torch.float64)
 
@@ -180,7 +213,7 @@ def scaling_test(answer):
 
 
 def right_losses(r, r_mismatched, label, beta, weight_up, weight_down):
-    """The loss of each row, from log-ratios; exercise 10.3 asks for it."""
+    """The loss of each row, from log-ratios; exercise 10.4 asks for it."""
     return _losses(r, label, beta, weight_up, weight_down, r_mismatched.mean().clamp(min=0).detach())
 
 
@@ -307,36 +340,3 @@ def four_faults(answer):
     if flows(answer, *small, wrt=1, tried="the gradient in r_mismatched, where z0 is 1"):
         raise Fault("gradient_through_z0", got="a gradient", expected="none")
     return "values on four batches, with z0 above 0 and clamped; the gradient of r, and none through z0"
-
-
-def unlabelled_run():
-    """A stored run of the museum without its name; which fault it has is the question of exercise 10.4."""
-    kept = {k: v for k, v in museum.of_number(18, seed=2).items() if k not in ("replies", "thumbs_up", "listed")}
-    return kept | {"name": "A run without a label"}
-
-
-@exercise(
-    "unlabelled",
-    "The frame without a label",
-    minutes=5,
-    difficulty=2,
-    kind="read a curve",
-    points=1,
-    hints={
-        "mean_of_tokens": (
-            "It fits the first gradient. But what would a mean over tokens do to the rewards at step 2?",
-            "A mean makes the logged rewards smaller too. Hold the rewards at step 2 against those of the healthy run.",
-        ),
-        "batch_mask_sum": (
-            "Divided by more than a hundred, how small would the first gradient be? And the rewards?",
-            "The first gradient is a tenth of the healthy one, and the rewards at step 2 are not smaller at all.",
-        ),
-        "learning_rate": (
-            "A smaller learning rate makes smaller steps. Does it change the gradient of the very first step?",
-            "At step 1 no step has been taken, and the gradient is already a tenth. The loss itself must differ.",
-        ),
-    },
-)
-def unlabelled(answer):
-    choice(answer, "b", {"a": "mean_of_tokens", "c": "batch_mask_sum", "d": "learning_rate"})
-    return "your reading of the log"

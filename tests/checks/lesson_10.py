@@ -1,5 +1,7 @@
 """Right and wrong answers to the exercises of lesson 10. The form is told in tests/test_checks.py."""
 
+SETUP = "from kto_utils import losses"
+
 
 def scaled(inputs="r, z0, beta = torch.tensor([-3.0, 0.5, 7.0]), 2.0, 0.3",
            result="torch.allclose(loss(r, z0, beta), loss(beta * r, beta * z0, 1.0))"):  # fmt: skip
@@ -44,6 +46,20 @@ ANSWERS = {
             "text": ("type", "'0.39'"),
             "a formula": ("type", "lambda p: -0.1 * torch.log(p)"),
             "NaN": ("nan", "float('nan')"),
+        },
+    },
+    "unlabelled": {
+        "right": {"letter": "'b'", "capital": "'B'", "with bracket": "'b)'"},
+        "wrong": {
+            "reply's length": ("mean_of_tokens", "'a'"),
+            "batch's tokens": ("batch_mask_sum", "'c'"),
+            "learning rate": ("learning_rate", "'d'"),
+            "another letter": ("choice", "'e'"),
+            "two letters": ("choice", "'a or b'"),
+            "words": ("choice", "'beta comes in twice'"),
+            "nothing in quotes": ("choice", "''"),
+            "a number": ("type", "18"),
+            "a list": ("type", "['b']"),
         },
     },
     "scaling_test": {
@@ -166,20 +182,6 @@ def answer(r, r_mismatched, label, beta, weight_up, weight_down):
             "hinge": ("values", repaired(losses="(1 - sign * beta * (r - z0)).clamp(min=0)")),
             "lists": ("type", repaired(result="torch.where(label, weight_up * losses, weight_down * losses).tolist()")),
             "a slip": ("raised", repaired(losses="torch.sigmoid(-signs * beta * (r - z0))")),
-        },
-    },
-    "unlabelled": {
-        "right": {"letter": "'b'", "capital": "'B'", "with bracket": "'b)'"},
-        "wrong": {
-            "reply's length": ("mean_of_tokens", "'a'"),
-            "batch's tokens": ("batch_mask_sum", "'c'"),
-            "learning rate": ("learning_rate", "'d'"),
-            "another letter": ("choice", "'e'"),
-            "two letters": ("choice", "'a or b'"),
-            "words": ("choice", "'beta comes in twice'"),
-            "nothing in quotes": ("choice", "''"),
-            "a number": ("type", "18"),
-            "a list": ("type", "['b']"),
         },
     },
 }  # fmt: skip
