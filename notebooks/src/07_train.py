@@ -401,7 +401,7 @@ pictures.collapse(history, run)
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# {{questions what_to_monitor kl_zero_in_logs learning_rate}}
+# {{questions what_to_monitor learning_rate worst_mistakes}}
 #
 # ## Sources
 #
