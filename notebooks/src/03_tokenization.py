@@ -32,7 +32,7 @@ from kto_utils import world
 
 # %%
 choices = ["3", "4", "5", "18"]
-predict("scored_positions", "The reply ` No.`: how many positions are scored?", choices, guess=None, confidence=None)
+predict("scored_positions", "How many positions of ` No.` are scored?", choices, guess=None, confidence=None)
 
 # %% [markdown]
 # ## 1. Text is bytes

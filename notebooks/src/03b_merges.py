@@ -30,7 +30,7 @@ from kto_course.tokens import continuation, reply_logp
 from kto_utils import world
 from kto_utils.data import load_eight_rows
 from kto_utils.plotting import use_course_style
-from kto_utils.tokenizer import CHUNK_PATTERN, chunks, count_pairs, load_tokenizer, merge, to_fast_tokenizer, train_bpe
+from kto_utils.tokenizer import CHUNK_PATTERN, chunks, count_pairs, load_tokenizer, merge, train_bpe
 
 use_course_style()
 corpus = world.corpus()
@@ -112,7 +112,7 @@ pictures.compression(total, [0, 50, 253])
 
 # %%
 half = bpe.encode("é")[:1]
-print("half a character:", bpe.decode(half), "| encoded again:", bpe.encode(bpe.decode(half)), "and not", half)
+print("half a character:", bpe.decode(half), "| encoded again:", bpe.encode(bpe.decode(half)), "not", half)
 
 # %% [markdown]
 # ## 3. Two correct trainers, different merges
@@ -128,12 +128,17 @@ other.pre_tokenizer = pre_tokenizers.Sequence(
 )
 alphabet = pre_tokenizers.ByteLevel.alphabet()
 names = ["<pad>", "<bos>", "<eos>"]
-trainer = trainers.BpeTrainer(vocab_size=512, special_tokens=names, initial_alphabet=alphabet, show_progress=False)
+trainer = trainers.BpeTrainer(
+    vocab_size=512, special_tokens=names, initial_alphabet=alphabet, show_progress=False
+)
 other.train_from_iterator(corpus, trainer)
 
 # %%
+from kto_utils.tokenizer import to_fast_tokenizer
+
 theirs = [tuple(pair) for pair in json.loads(other.to_str())["model"]["merges"]]
-ours = [tuple(pair) for pair in json.loads(to_fast_tokenizer(bpe).backend_tokenizer.to_str())["model"]["merges"]]
+as_file = to_fast_tokenizer(bpe).backend_tokenizer.to_str()
+ours = [tuple(pair) for pair in json.loads(as_file)["model"]["merges"]]
 first = next(n for n in range(253) if ours[n] != theirs[n])
 print(len(set(ours) & set(theirs)), "of", len(ours), "merges in common; first difference at number", first)
 print("ours:", ours[first], "theirs:", theirs[first])

@@ -36,7 +36,7 @@ torch.set_default_dtype(torch.float64)
 
 # %%
 predict("ten_people", "Six of ten prefer a, the reference says b, 7 : 3. What does DPO's optimum say?",
-        ["a, with odds 6 : 4", "a, but only just", "both alike", "b"], guess=None, confidence=None)  # fmt: skip
+        ["a, with odds 6 : 4", "a, just", "both alike", "b"], guess=None, confidence=None)  # fmt: skip
 
 # %% [markdown]
 # ## 1. A loss can feel gains and losses
@@ -151,7 +151,7 @@ pictures.value_functions(x, values)
 # row's $\nabla \log \pi$ enters the step.
 
 # %%
-predict("hopeless_row", "A row stands 50 nats wrong, beta is 0.1. Who still pushes with over 90 % of its most?",
+predict("hopeless_row", "A row is 50 nats wrong, beta is 0.1. Who still gives over 90 % of its push?",
         ["both DPO and KTO", "DPO alone", "KTO alone", "neither"], guess=None, confidence=None)  # fmt: skip
 
 
@@ -164,7 +164,8 @@ def push(loss, r):
 
 losses = family(beta=0.1, delta=10.0)
 places = torch.tensor([-50.0, -20.0, -1.0, 0.0, 1.0, 20.0, 50.0])
-pushes = {name: push(loss, places) / (0.1 if name in ("KTO", "DPO") else 1.0) for name, loss in losses.items()}
+unit = {"KTO": 0.1, "DPO": 0.1, "SLiC": 1.0, "PPO-Clip": 1.0}
+pushes = {name: push(loss, places) / unit[name] for name, loss in losses.items()}
 print("nats      " + "".join(f"{place:9.0f}" for place in places))
 for name, weights in pushes.items():
     print(f"{name:10}" + "".join(f"{weight + 0.0:9.4f}" for weight in weights))
@@ -177,7 +178,7 @@ reveal("hopeless_row", "dcba"[2 * int(dpo_pushes) + int(kto_pushes)])
 
 # %%
 x = torch.linspace(-100, 100, 2001)
-pictures.pushes(x, {name: push(loss, x) / (0.1 if name in ("KTO", "DPO") else 1.0) for name, loss in losses.items()})
+pictures.pushes(x, {name: push(loss, x) / unit[name] for name, loss in losses.items()})
 
 # %% [markdown]
 # What does PPO-Clip do outside its clip range? Exactly this: **no gradient where the ratio has already moved in the
@@ -264,7 +265,7 @@ reveal("ten_people", "b" if odds > 1 else "d")
 
 # %%
 def mean_dpo_loss(logps, reference_logps, share, beta):
-    """Loss of each table (a, b, c): a share of the raters prefers a, the others b. logps, reference_logps (N, 3)."""
+    """Loss of each table (a, b, c), (N,): a share of the raters prefers a, the others b. logps (N, 3)."""
     a, b = (logps[:, 0], reference_logps[:, 0]), (logps[:, 1], reference_logps[:, 1])
     majority = dpo_loss(a[0], b[0], a[1], b[1], beta)
     minority = dpo_loss(b[0], a[0], b[1], a[1], beta)
@@ -375,7 +376,8 @@ from kto_utils.evaluate import completion_logps
 from kto_utils.model import load_reference_model
 
 rows = load_eight_rows()
-logp = completion_logps(load_reference_model(), [row["prompt"] for row in rows], [row["completion"] for row in rows])
+prompts, completions = ([row[field] for row in rows] for field in ("prompt", "completion"))
+logp = completion_logps(load_reference_model(), prompts, completions)
 label = torch.tensor([row["label"] for row in rows])
 for name, of_reference in {"kept": logp, "lost": torch.zeros(8)}.items():
     r = (logp - of_reference).detach()

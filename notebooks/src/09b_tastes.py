@@ -158,7 +158,8 @@ def mean_over(policy, table):
 print("reference point           world         prompt 1   prompt 2")
 for name, reward in rewards.items():
     of_prompt = mean_over(best[0], reward)[:, None]
-    for which, point in (("0", 0.0), ("mean of all prompts", of_prompt.mean()), ("mean of this prompt", of_prompt)):
+    points = {"0": 0.0, "mean of all prompts": of_prompt.mean(), "mean of this prompt": of_prompt}
+    for which, point in points.items():
         first, second = mean_over(best[0], felt(reward, point))
         print(f"{which:25} {name:12} {first:9.3f} {second:10.3f}")
 
@@ -224,10 +225,13 @@ for p in (0.55, 0.6, 0.7):
 # beforehand by the rules of lesson [08](../08_kto_vs_dpo.ipynb).
 
 # %%
-LIKED, RIGHT = "new wording thumbs_up", "new wording right"  # polite and right; right: what either group likes
+LIKED, RIGHT = "new wording thumbs_up", "new wording right"  # the majority's; what either group likes
 RATERS = EXPERIMENTS["contradiction"]
-leads = {method: [difference(results, "contradiction", [(2.0, share, method, LIKED), (-1.0, share, method, RIGHT)])
-                  for share in RATERS.conditions] for method in RATERS.methods}  # fmt: skip
+leads = {
+    method: [difference(results, "contradiction", [(2.0, share, method, LIKED), (-1.0, share, method, RIGHT)])
+             for share in RATERS.conditions]
+    for method in RATERS.methods
+}  # fmt: skip
 on_list = {method: means(results, "contradiction", method, "new wording listed") for method in RATERS.methods}
 before = results["reference"]["small"]
 pictures.raters(list(RATERS.conditions), leads, on_list, before)
@@ -240,8 +244,8 @@ for method in leads:
             for run in select(results, "contradiction", method=method, condition=majority)]  # fmt: skip
     alive = [run for run in runs if run["new wording listed"] > 0.5]
     rose = [run[LIKED] / (run[RIGHT] - run[LIKED]) > odds_before for run in alive]
-    print(f"{method:13} {len(runs) - len(alive)} of {len(runs)} runs left the list; in {sum(rose)} of the other "
-          f"{len(rose)} the majority's odds rose")  # fmt: skip
+    print(f"{method:13} {len(runs) - len(alive)} of {len(runs)} runs left the list; "
+          f"in {sum(rose)} of the other {len(rose)} the majority's odds rose")  # fmt: skip
 
 # %% [markdown]
 # DPO follows the majority here, as the formula says for such reference odds: this is no test of the region in which it
@@ -311,9 +315,10 @@ for name, moved in {"targeted": targeted, "blunt": blunt}.items():
 # %%
 names = list(EXPERIMENTS["reference point"].methods)
 runs = select(results, "reference point", method="kto mismatched")
-notes = {name: [[note[name][0] if isinstance(note[name], list) else note[name] for note in run["z0"]] for run in runs]
-         for name in ("exact", "matched", "mismatched", "unclamped")}  # fmt: skip
-estimates = {name: torch.tensor(values).mean(0) for name, values in notes.items()}
+estimates = {}
+for name in ("exact", "matched", "mismatched", "unclamped"):  # all but the exact one noted as mean and spread
+    noted = [[note[name] if name == "exact" else note[name][0] for note in run["z0"]] for run in runs]
+    estimates[name] = torch.tensor(noted).mean(0)
 points = {name.removeprefix("kto "): means(results, "reference point", name)[0] for name in names}
 pictures.reference_points(range(0, 100, 10), estimates, points, before[LIKED])
 print(finding(results, "reference point").sentence)
@@ -324,8 +329,8 @@ print(finding(results, "reference point").sentence)
 # nine times more, at every learning rate and beta, on one seed:
 
 # %%
-tried = {method: [run["trained thumbs_up"] for run in results["search"] if run["experiment"] == "reference point"
-                  and run["method"] == method and run["seed"] == 100] for method in names}  # fmt: skip
+search = [run for run in results["search"] if run["experiment"] == "reference point" and run["seed"] == 100]
+tried = {method: [run["trained thumbs_up"] for run in search if run["method"] == method] for method in names}
 print("rate, beta   " + "".join(f"{method.removeprefix('kto '):>16}" for method in names))
 for i, (rate, beta) in enumerate(EXPERIMENTS["reference point"].grid):
     print(f"{rate:g}, {beta:g}".ljust(13) + "".join(f"{tried[method][i]:16.3f}" for method in names))
@@ -354,7 +359,7 @@ def differs(a, b):
 
 
 def describe(loss):
-    pair = torch.tensor([-12.0, -15.0, -14.0, -13.0, 10.0, 10.0])  # chosen, rejected, their references, their lengths
+    pair = torch.tensor([-12.0, -15.0, -14.0, -13.0, 10.0, 10.0])  # chosen, rejected; references; lengths
     at = lambda change: loss(*(pair + torch.tensor(change)).split(1))
     chosen, rejected = pair[:1].clone().requires_grad_(), pair[1:2].clone().requires_grad_()
     (by_chosen,) = torch.autograd.grad(loss(chosen, rejected, *pair[2:].split(1)), chosen, create_graph=True)

@@ -108,6 +108,9 @@ for row in unpair(pairs, seed=0):
 # completion of the collator (lesson [04](04_collator.ipynb)) would often belong to the same prompt. Written as
 # all chosen and then all rejected, nearly every batch would hold one kind of thumb only.
 #
+# Something is lost: which two stood side by side. And a label is absolute now, though somebody only compared: if both
+# replies were bad, the chosen one goes up all the same.
+#
 # ## 4. Every row is kept or reported
 #
 # Real files are worse. An imaginary product answers questions of our small world, people give the replies stars, and
