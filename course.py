@@ -207,7 +207,8 @@ def main(arguments: list[str]) -> int:
     python = ensure_installed(command)
     for step in steps_of(command, arguments[1:], str(python)):
         try:
-            status = subprocess.run(step, cwd=ROOT, env=environment()).returncode
+            here = None if command == "inspect" else ROOT  # a FILE is named from where the learner stands
+            status = subprocess.run(step, cwd=here, env=environment()).returncode
         except KeyboardInterrupt:
             return 130
         if status:

@@ -214,6 +214,7 @@ def build(source: Path, timings: dict[str, int]) -> str | None:
     from kto_course.runner import execute
 
     notebook = read_source(source, timings.get(source.stem))
+    notebook_path(source).parent.mkdir(exist_ok=True)  # the kernel starts there
     os.environ["KTO_FIGURES"] = str(FIGURES)  # a learner's run never writes there, the build does
     run = execute(notebook, notebook_path(source).parent, source.stem)
     if run.failure:
@@ -227,7 +228,6 @@ def build(source: Path, timings: dict[str, int]) -> str | None:
     add_alt_texts(notebook)
     clean(notebook)
     nbformat.validate(notebook)
-    notebook_path(source).parent.mkdir(exist_ok=True)
     nbformat.write(notebook, notebook_path(source))
     everyone = load_timings() | {source.stem: timings[source.stem]}  # another build may have written meanwhile
     TIMINGS.write_text(json.dumps(dict(sorted(everyone.items())), indent=2) + "\n", encoding="utf-8")

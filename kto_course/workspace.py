@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -148,15 +147,13 @@ def quiet_defaults() -> Path:
     return path
 
 
-def lab_command(arguments: list[str]) -> list[str]:
-    """The server's command line: the course's folder as root, the named arrangement as first page."""
-    return [
-        sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={ROOT}",
-        "--LabApp.default_url=/lab/workspaces/course", f"--ContentsManager.hide_globs={list(HIDDEN)!r}", *arguments,
-    ]  # fmt: skip
+def lab_flags(arguments: list[str]) -> list[str]:
+    """JupyterLab's flags: the course's folder as root, the named arrangement as first page."""
+    return [f"--ServerApp.root_dir={ROOT}", "--LabApp.default_url=/lab/workspaces/course",
+            f"--ContentsManager.hide_globs={list(HIDDEN)!r}", *arguments]  # fmt: skip
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> None:
     from jupyterlab_server.workspaces_handler import WorkspacesManager
 
     WORK.mkdir(exist_ok=True)
@@ -167,12 +164,11 @@ def main(arguments: list[str]) -> int:
     if not arrangements.exists():  # afterwards JupyterLab keeps the learner's own arrangement there
         arrangements.mkdir(parents=True)
         WorkspacesManager(str(arrangements)).save("course", json.dumps(layout()))
-    env = os.environ | {"JUPYTERLAB_WORKSPACES_DIR": str(arrangements)}
-    try:
-        return subprocess.run(lab_command(arguments), env=env).returncode
-    except KeyboardInterrupt:
-        return 130
+    os.environ["JUPYTERLAB_WORKSPACES_DIR"] = str(arrangements)
+    from jupyterlab.labapp import LabApp  # in this process, so that whoever ends it ends the server
+
+    LabApp.launch_instance(argv=lab_flags(arguments))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""How good is the model, how far has it moved? Exact over the listed replies; `sampled_kl` estimates. Lesson 07."""
+"""How good is the model, how far has it moved? Exact over the listed replies. Lesson 07."""
 
 import math
 import random
@@ -15,7 +15,7 @@ from kto_utils.world import Question, judge, replies, reworded_questions, traine
 MAX_NEW_TOKENS = 24  # the longest listed reply has fewer tokens; a longer one is something else anyway
 
 
-def _score(model: torch.nn.Module, rows: Sequence[dict], tokenizer, batch_size: int = 64) -> torch.Tensor:
+def score_rows(model: torch.nn.Module, rows: Sequence[dict], tokenizer, batch_size: int = 64) -> torch.Tensor:
     """Sequence log-probabilities of tokenized rows, (N,), without gradients.
 
     Small batches on purpose: the logits of a large one no longer fit the processor's cache and take twice as long.
@@ -46,7 +46,7 @@ def completion_logps(
         tokenize_feedback({"prompt": prompt, "completion": completion, "label": True}, tokenizer)
         for prompt, completion in zip(prompts, completions, strict=True)
     ]
-    return _score(model, rows, tokenizer, batch_size)
+    return score_rows(model, rows, tokenizer, batch_size)
 
 
 def reply_logps(model: torch.nn.Module, questions: Sequence[Question], tokenizer=None) -> torch.Tensor:
@@ -117,7 +117,7 @@ def exact_kl(
 
     Exact for that coarser description of the reply, and therefore a lower bound of the KL between the two
     distributions over all token sequences (data-processing inequality). Where `rates(...)["listed"]` is below 0.99,
-    print `sampled_kl` beside it.
+    print `kto_lab.price.sampled_kl` beside it.
 
     Returns:
         Nats, >= 0; infinity where the policy puts mass on something the reference excludes.
@@ -133,14 +133,14 @@ def kl_of(policy_logps: torch.Tensor, reference_logps: torch.Tensor) -> float:
     return float(terms.sum(-1).mean())
 
 
-def _prompt_ids(prompt: str, tokenizer) -> list[int]:
+def prompt_ids(prompt: str, tokenizer) -> list[int]:
     """BOS + the prompt's tokens, as `tokenize_feedback` makes them."""
     return [tokenizer.bos_token_id, *tokenizer.encode(prompt, add_special_tokens=False, split_special_tokens=True)]
 
 
-def _sample_ids(model: torch.nn.Module, prompts: Sequence[str], tokenizer, seed: int) -> list[list[int]]:
+def sample_ids(model: torch.nn.Module, prompts: Sequence[str], tokenizer, seed: int) -> list[list[int]]:
     """One sampled completion per prompt, as token ids, EOS included where it came in time."""
-    ids = [_prompt_ids(prompt, tokenizer) for prompt in prompts]
+    ids = [prompt_ids(prompt, tokenizer) for prompt in prompts]
     generator = torch.Generator().manual_seed(seed)
     completions: list[list[int]] = [[] for _ in ids]
     by_length: dict[int, list[int]] = {}
@@ -182,7 +182,7 @@ def sample_replies(
     prompts = [question.prompt for question in questions for _ in range(n)]
     texts = [
         tokenizer.decode([token for token in ids if token != tokenizer.eos_token_id])
-        for ids in _sample_ids(model, prompts, tokenizer, seed)
+        for ids in sample_ids(model, prompts, tokenizer, seed)
     ]
     return [texts[i : i + n] for i in range(0, len(texts), n)]
 
@@ -190,87 +190,6 @@ def sample_replies(
 def sample(model: torch.nn.Module, question: Question, n: int, seed: int, tokenizer=None) -> list[str]:
     """n sampled replies to one question, for reading."""
     return sample_replies(model, [question], n, seed, tokenizer)[0]
-
-
-def sampled_kl(
-    policy: torch.nn.Module,
-    reference: torch.nn.Module,
-    questions: Sequence[Question] | None = None,
-    n: int = 32,
-    seed: int = 0,
-    tokenizer=None,
-) -> tuple[float, float]:
-    """KL(policy || reference) over the first 24 tokens, estimated from n replies of the policy to each question.
-
-    Replies are cut there, so for a policy that never stops the number grows with the cut.
-
-    Returns:
-        (mean, standard error), nats. The questions are fixed: the error is that of the sampling alone.
-
-    Raises:
-        ValueError: n below 2, which gives no standard error.
-    """
-    if n < 2:
-        raise ValueError(f"n is {n}; a standard error needs at least 2 replies to each question")
-    questions = trained_questions() if questions is None else questions
-    tokenizer = tokenizer or load_tokenizer()
-    prompts = [question.prompt for question in questions for _ in range(n)]
-    completions = _sample_ids(policy, prompts, tokenizer, seed)
-    rows = []
-    for prompt, completion in zip(prompts, completions, strict=True):
-        prompt_ids = _prompt_ids(prompt, tokenizer)
-        ids = prompt_ids + completion
-        mask = [0] * len(prompt_ids) + [1] * len(completion)
-        rows.append({"input_ids": ids, "attention_mask": [1] * len(ids), "label_mask": mask})
-    logratio = _score(policy, rows, tokenizer) - _score(reference, rows, tokenizer)
-    per_question = logratio.reshape(len(questions), n)
-    variance_of_mean = per_question.var(-1, unbiased=True) / n
-    return float(per_question.mean()), float(variance_of_mean.sum().sqrt() / len(questions))
-
-
-def least_kl(reference_rates: Sequence[float], target: float) -> float:
-    """The least KL(policy || reference), mean over questions, of any policy with this mean thumbs-up rate.
-
-    The best policy tilts all questions by one common factor: odds of thumbs up times exp(t). The t that
-    reaches the target is found by bisection. At target 1 the result is the mean of -ln(rate).
-
-    Args:
-        reference_rates: the reference's exact thumbs-up rate on each question, in (0, 1).
-        target: mean rate, in [0, 1]. Below the reference's own mean the tilt is against thumbs up.
-
-    Returns:
-        Nats.
-
-    Raises:
-        ValueError: rates outside (0, 1), a target outside the range.
-    """
-    p = torch.as_tensor(reference_rates, dtype=torch.float64)
-    if p.numel() == 0 or not bool(((p > 0) & (p < 1)).all()):
-        raise ValueError("reference_rates must lie strictly between 0 and 1, at least one of them")
-    if not 0.0 <= target <= 1.0:
-        raise ValueError(f"target is {target}; it is a mean rate, between 0 and 1")
-    if target < float(p.mean()) - 1e-12:  # the mirror image: raise the rate of "no thumbs up"
-        return least_kl((1.0 - p).tolist(), 1.0 - target)
-    if target == 1.0:
-        return float(-p.log().mean())
-    logit = p.log() - (1 - p).log()
-    low, high = 0.0, 1.0
-    while float(torch.sigmoid(logit + high).mean()) < target and high < 1e4:
-        high *= 2.0
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if float(torch.sigmoid(logit + middle).mean()) < target else (low, middle)
-    # KL of a tilt: E[t * thumbs up] - ln E_reference[exp(t * thumbs up)]
-    log_normaliser = torch.logaddexp(torch.log1p(-p), p.log() + high)
-    return float((high * torch.sigmoid(logit + high) - log_normaliser).mean().clamp(min=0.0))
-
-
-def question_rates(model: torch.nn.Module, questions: Sequence[Question] | None = None, tokenizer=None) -> list[float]:
-    """The exact thumbs-up rate on each question (default: the trained ones), for `least_kl`."""
-    questions = trained_questions() if questions is None else questions
-    probabilities = reply_logps(model, questions, tokenizer).exp()
-    good = torch.tensor([[reply.thumbs_up for reply in replies(question)] for question in questions])
-    return (probabilities * good).sum(-1).tolist()
 
 
 def report(model: torch.nn.Module, tokenizer=None) -> list[dict]:

@@ -109,12 +109,10 @@ def kto_loss(
 
 
 def dpo_loss(
-    policy_chosen: torch.Tensor,
-    policy_rejected: torch.Tensor,
-    reference_chosen: torch.Tensor,
-    reference_rejected: torch.Tensor,
+    policy_chosen: torch.Tensor, policy_rejected: torch.Tensor,
+    reference_chosen: torch.Tensor, reference_rejected: torch.Tensor,
     beta: float = 0.1,
-) -> torch.Tensor:
+) -> torch.Tensor:  # fmt: skip
     """The DPO loss of each pair: -log sigmoid(beta * (r_chosen - r_rejected)).
 
     Args:
@@ -131,11 +129,9 @@ def dpo_loss(
     Lesson 08; Rafailov et al. 2023, Eq. 7.
     """
     _check_logps(
-        policy_chosen=policy_chosen,
-        policy_rejected=policy_rejected,
-        reference_chosen=reference_chosen,
-        reference_rejected=reference_rejected,
-    )
+        policy_chosen=policy_chosen, policy_rejected=policy_rejected,
+        reference_chosen=reference_chosen, reference_rejected=reference_rejected,
+    )  # fmt: skip
     _check_positive("beta", beta)
     margin = (policy_chosen - reference_chosen) - (policy_rejected - reference_rejected)
     return -F.logsigmoid(beta * margin)

@@ -10,6 +10,7 @@ PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 PAD_ID, BOS_ID, EOS_ID = 0, 1, 2
 SPECIAL_TOKENS = (PAD, BOS, EOS)
 N_BYTES = 256
+NAMED = {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS, "clean_up_tokenization_spaces": False}
 TOKENIZER_FILE = Path(__file__).parent / "assets" / "tokenizer.json"
 
 # A word with the blank before it, a number, a run of signs, or a run of white space: merges stay inside one.
@@ -167,9 +168,7 @@ def to_fast_tokenizer(bpe: BPETokenizer):
         single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, BOS_ID)]
     )
     library.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=library, pad_token=PAD, bos_token=BOS, eos_token=EOS, clean_up_tokenization_spaces=False
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=library, **NAMED)
 
 
 def load_tokenizer():
@@ -180,10 +179,4 @@ def load_tokenizer():
     """
     from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast(
-        tokenizer_file=str(TOKENIZER_FILE),
-        pad_token=PAD,
-        bos_token=BOS,
-        eos_token=EOS,
-        clean_up_tokenization_spaces=False,
-    )
+    return PreTrainedTokenizerFast(tokenizer_file=str(TOKENIZER_FILE), **NAMED)

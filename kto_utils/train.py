@@ -29,10 +29,8 @@ class Settings:
 
     Fields:
         steps, batch_size: how often, and how many rows (DPO: pairs) each time, of all processes together.
-        learning_rate: of AdamW without weight decay.
-        schedule: "constant" stays, "linear" falls to zero over the run.
-        max_grad_norm: longer gradients are shortened to this.
-        seed: orders the rows.
+        learning_rate, schedule: of AdamW without weight decay; "constant" stays, "linear" falls to zero.
+        max_grad_norm, seed: longer gradients are shortened to this; the seed orders the rows.
         log_every: print a line every so many steps; 0 prints none. A terminal shows a progress bar.
 
     Raises:
@@ -57,13 +55,11 @@ class Settings:
 
 
 class Callback:
-    """Does nothing; a part that wants to see the run overrides one of the two."""
+    """Does nothing; a part that wants to see the run overrides `start` (may put back an earlier state) or `step`."""
 
-    def start(self, run: "Run") -> None:
-        """Before the first step: may put back an earlier state."""
+    def start(self, run: "Run") -> None: ...
 
-    def step(self, run: "Run") -> None:
-        """After each optimiser step; `len(run.history)` of them are done."""
+    def step(self, run: "Run") -> None: ...
 
 
 def mismatched_z0(logps: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -233,9 +229,8 @@ def train_sft(
     """Supervised fine-tuning: raise the log-probability of each completion token, EOS included.
 
     Args:
-        model: trained in place.
+        model, tokenizer: the model is trained in place; the tokenizer e.g. from `load_tokenizer()`.
         rows: dicts with `prompt` and `completion`; a `label` is ignored.
-        tokenizer: e.g. from `load_tokenizer()`.
         settings: of `Settings`; default batch_size 32, learning_rate 3e-3, schedule "linear".
 
     Returns:
@@ -269,13 +264,10 @@ def train_kto(
     """KTO: raise what got thumbs up, lower what got thumbs down, both measured from the reference point.
 
     Args:
-        policy: trained in place.
-        reference: frozen copy from `model.reference_of(policy)`.
-        rows: feedback rows (`prompt`, `completion`, `label`).
-        tokenizer: with pad, bos and eos.
+        policy, reference: trained in place; its frozen copy from `model.reference_of(policy)`.
+        rows, tokenizer: feedback rows (`prompt`, `completion`, `label`); with pad, bos and eos.
         beta, desirable_weight, undesirable_weight: as in `losses.kto_loss`; see `losses.balanced_weights`.
-        parts: see `Parts`.
-        settings: of `Settings`; default batch_size 16, learning_rate 3e-4.
+        parts, settings: see `Parts` and `Settings`; default batch_size 16, learning_rate 3e-4.
 
     Returns:
         (policy, history). A history row has step, loss (an extra loss included), what `kto_metrics` says, grad_norm
@@ -359,8 +351,7 @@ def train_dpo(
     Args:
         policy, reference, tokenizer, parts: as in `train_kto`.
         pairs: dicts with `prompt`, `chosen`, `rejected`, e.g. from `data.pair_up`.
-        settings: of `Settings`; default batch_size 8 pairs (each carries two completions with gradient), learning_rate
-            5e-5.
+        settings: of `Settings`; default batch_size 8 pairs, each of two completions with gradient, learning_rate 5e-5.
 
     Returns:
         (policy, history). A history row has step, loss, reward_chosen, reward_rejected (mean beta * r), margin,

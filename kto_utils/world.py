@@ -91,8 +91,7 @@ def reworded_questions() -> list[Question]:
 
 
 def untouched_questions() -> list[Question]:
-    """Held out: 8 facts (first wording). No thumb covers them, so any change in "right" here is a side effect of
-    training on the others, not knowledge gained from thumbs."""
+    """Held out: 8 facts (first wording). No thumb covers them: a change in "right" is a side effect, not knowledge."""
     return [q for q in _questions(0) if q.thing in UNTOUCHED]
 
 

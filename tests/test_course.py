@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -168,6 +169,19 @@ def test_every_command_hands_over_to_something_that_exists():
                     assert (ROOT / part).exists(), part
 
 
+def test_a_file_to_inspect_is_named_from_where_the_learner_stands(monkeypatch):
+    folders = []
+
+    def fake_run(step, cwd, env):
+        folders.append(cwd)
+        return subprocess.CompletedProcess(step, 0)
+
+    monkeypatch.setattr(course, "ensure_installed", lambda command: Path("python"))
+    monkeypatch.setattr(course.subprocess, "run", fake_run)
+    assert course.main(["inspect", "thumbs.csv"]) == course.main(["doctor"]) == 0
+    assert folders == [None, ROOT]
+
+
 def test_the_hub_libraries_are_set_offline():
     env = course.environment()
     assert env["HF_HUB_OFFLINE"] == env["TRANSFORMERS_OFFLINE"] == env["HF_DATASETS_OFFLINE"] == "1"
@@ -193,13 +207,20 @@ def test_the_environment_s_python_imports_the_packages_from_any_folder(name, tmp
     assert done.stdout == "1\n", done.stderr
 
 
-def test_an_unknown_command_and_a_missing_notebook_get_one_line():
-    for arguments, text in ((["tset"], "There is no command 'tset'"), (["run", "99.ipynb"], "There is no notebook 99")):
-        done = subprocess.run([sys.executable, ROOT / "course.py", *arguments], capture_output=True, text=True)
-        assert done.returncode == 2
-        assert done.stderr.startswith(text)
-        assert len(done.stderr.splitlines()) == 1
-        assert done.stdout == ""
+def test_an_unknown_command_gets_one_line():
+    done = subprocess.run([sys.executable, ROOT / "course.py", "tset"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "There is no command 'tset'; python course.py help lists them.\n"
+    assert done.stdout == ""
+
+
+def test_help_lists_every_command_and_its_reader_may_leave_early():
+    done = subprocess.run([sys.executable, ROOT / "course.py", "help"], capture_output=True, text=True)
+    assert set(re.findall(r"python course\.py (\w+)", done.stdout)) == {*course.COMMANDS, "help"} - {"open"}
+    script = f"{sys.executable} {ROOT / 'course.py'} help | head -1" if course.os.name != "nt" else None
+    if script:
+        early = subprocess.run(script, shell=True, capture_output=True, text=True)
+        assert (early.returncode, early.stderr) == (0, "")
 
 
 def test_ci_runs_exactly_the_test_command():

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lesson_source import definitions
 
+from kto_lab import price
 from kto_utils import evaluate, train, world
 from kto_utils.data import tokenize_feedback
 from kto_utils.model import load_reference_model, reference_of, tiny_llama
@@ -136,7 +137,7 @@ def test_the_shipped_model_is_liked_for_about_a_fifth_to_a_quarter_of_its_replie
 
 
 def test_the_rates_of_single_questions_average_to_the_rate_of_the_set(reference):
-    singles = evaluate.question_rates(reference, QUESTIONS)
+    singles = price.question_rates(reference, QUESTIONS)
     assert len(singles) == 3
     assert sum(singles) / 3 == pytest.approx(evaluate.thumbs_up_rate(reference, QUESTIONS), abs=1e-12)
     assert singles[1] == pytest.approx(evaluate.thumbs_up_rate(reference, [QUESTIONS[1]]), abs=1e-9)
@@ -147,7 +148,7 @@ def test_the_rates_of_single_questions_average_to_the_rate_of_the_set(reference)
 
 def test_a_model_has_no_distance_from_itself(reference):
     assert evaluate.exact_kl(reference, reference, QUESTIONS) == 0.0
-    assert evaluate.sampled_kl(reference, reference, QUESTIONS, n=4) == (0.0, 0.0)
+    assert price.sampled_kl(reference, reference, QUESTIONS, n=4) == (0.0, 0.0)
 
 
 def table_instead_of_models(monkeypatch, **tables):
@@ -182,14 +183,14 @@ def test_exact_kl_is_positive_and_at_least_the_least_for_its_rates(reference, st
     for model in (stranger, polished, collapsed):
         kl = evaluate.exact_kl(model, reference, QUESTIONS)
         assert kl > 0
-        rate, before = evaluate.thumbs_up_rate(model, QUESTIONS), evaluate.question_rates(reference, QUESTIONS)
-        assert kl >= evaluate.least_kl(before, rate)
+        rate, before = evaluate.thumbs_up_rate(model, QUESTIONS), price.question_rates(reference, QUESTIONS)
+        assert kl >= price.least_kl(before, rate)
 
 
 def test_where_nearly_all_mass_is_listed_sampled_and_exact_kl_agree(reference, polished):
     assert evaluate.rates(polished, QUESTIONS)["listed"] > 0.99
     exact = evaluate.exact_kl(polished, reference, QUESTIONS)
-    mean, error = evaluate.sampled_kl(polished, reference, QUESTIONS, n=150, seed=0)
+    mean, error = price.sampled_kl(polished, reference, QUESTIONS, n=150, seed=0)
     assert 0 < error < 0.1
     assert abs(mean - exact) < 4 * error
     assert exact > 1
@@ -198,19 +199,19 @@ def test_where_nearly_all_mass_is_listed_sampled_and_exact_kl_agree(reference, p
 def test_a_collapsed_policy_shows_in_the_bound_and_more_so_in_the_sampled_kl(reference, collapsed):
     assert evaluate.rates(collapsed, QUESTIONS)["listed"] < 0.01
     bound = evaluate.exact_kl(collapsed, reference, QUESTIONS)
-    mean, error = evaluate.sampled_kl(collapsed, reference, QUESTIONS, n=8)
+    mean, error = price.sampled_kl(collapsed, reference, QUESTIONS, n=8)
     assert bound > 3
     assert mean - 4 * error > bound
 
 
 def test_the_standard_error_falls_with_the_root_of_the_number_of_samples(reference, stranger):
-    errors = [evaluate.sampled_kl(reference, stranger, QUESTIONS[:1], n=n, seed=1)[1] for n in (20, 320)]
+    errors = [price.sampled_kl(reference, stranger, QUESTIONS[:1], n=n, seed=1)[1] for n in (20, 320)]
     assert 2.5 < errors[0] / errors[1] < 6
 
 
 def test_one_sample_gives_no_standard_error(reference):
     with pytest.raises(ValueError, match="at least 2"):
-        evaluate.sampled_kl(reference, reference, QUESTIONS, n=1)
+        price.sampled_kl(reference, reference, QUESTIONS, n=1)
 
 
 # Sampling
@@ -234,7 +235,7 @@ def test_the_same_seed_gives_the_same_replies_and_another_seed_others(reference)
 
 
 def test_sampling_an_untrained_model_ends_after_the_limit(stranger):
-    for ids in evaluate._sample_ids(stranger, [QUESTIONS[0].prompt] * 20, TOKENIZER, 0):
+    for ids in evaluate.sample_ids(stranger, [QUESTIONS[0].prompt] * 20, TOKENIZER, 0):
         assert 1 <= len(ids) <= evaluate.MAX_NEW_TOKENS
         assert TOKENIZER.eos_token_id not in ids[:-1]
 
@@ -290,7 +291,7 @@ def test_least_kl_is_what_brute_force_finds_for_two_questions(p1, p2, part):
     low, high = max(0.0, 2 * target - 1), min(1.0, 2 * target)
     q1 = torch.linspace(low, high, 200_001, dtype=torch.float64)
     brute = ((bernoulli_kl(q1, p1) + bernoulli_kl(2 * target - q1.clamp(max=2 * target), p2)) / 2).nan_to_num(1e9)
-    found = evaluate.least_kl([p1, p2], target)
+    found = price.least_kl([p1, p2], target)
     assert found <= float(brute.min()) + 1e-9
     assert found == pytest.approx(float(brute.min()), abs=1e-4)
 
@@ -298,15 +299,15 @@ def test_least_kl_is_what_brute_force_finds_for_two_questions(p1, p2, part):
 @given(probabilities, st.floats(0, 1))
 def test_for_one_question_least_kl_is_the_kl_of_two_coins(p, part):
     target = p + part * (1 - p)
-    assert evaluate.least_kl([p], target) == pytest.approx(float(bernoulli_kl(min(target, 1.0), p)), abs=1e-9)
+    assert price.least_kl([p], target) == pytest.approx(float(bernoulli_kl(min(target, 1.0), p)), abs=1e-9)
 
 
 @given(st.lists(probabilities, min_size=1, max_size=6), st.lists(st.floats(0, 1), min_size=2, max_size=8))
 def test_least_kl_grows_with_the_rate_from_0_to_the_price_of_perfection(rates, parts):
     mean = sum(rates) / len(rates)
     targets = sorted({min(1.0, mean + part * (1 - mean)) for part in parts} | {1.0})
-    costs = [evaluate.least_kl(rates, target) for target in targets]
-    assert evaluate.least_kl(rates, mean) == pytest.approx(0.0, abs=1e-9)
+    costs = [price.least_kl(rates, target) for target in targets]
+    assert price.least_kl(rates, mean) == pytest.approx(0.0, abs=1e-9)
     assert all(a <= b + 1e-9 for a, b in itertools.pairwise(costs))
     assert costs[-1] == pytest.approx(sum(-math.log(p) for p in rates) / len(rates), abs=1e-12)
 
@@ -315,30 +316,30 @@ def test_least_kl_grows_with_the_rate_from_0_to_the_price_of_perfection(rates, p
 def test_no_other_split_of_the_same_average_is_cheaper(rates, rng):
     others = [min(1.0, p + rng.random() * (1 - p)) for p in rates]
     cost = float(sum(bernoulli_kl(q, p) for q, p in zip(others, rates, strict=True))) / len(rates)
-    assert evaluate.least_kl(rates, sum(others) / len(rates)) <= cost + 1e-9
+    assert price.least_kl(rates, sum(others) / len(rates)) <= cost + 1e-9
 
 
 @given(p=st.floats(0.01, 0.99), part=st.floats(0.0, 1.0))
 def test_below_the_reference_the_least_kl_of_one_question_is_that_of_two_coins_too(p, part):
     target = part * p
-    assert evaluate.least_kl([p], target) == pytest.approx(float(bernoulli_kl(target, p)), abs=1e-9)
+    assert price.least_kl([p], target) == pytest.approx(float(bernoulli_kl(target, p)), abs=1e-9)
 
 
 def test_least_kl_of_no_thumbs_up_at_all_is_the_price_of_excluding_them():
     cost = -(math.log(0.7) + math.log(0.4)) / 2
-    assert evaluate.least_kl([0.3, 0.6], 0.0) == pytest.approx(cost, abs=1e-12)
+    assert price.least_kl([0.3, 0.6], 0.0) == pytest.approx(cost, abs=1e-12)
 
 
 def test_least_kl_holds_for_tiny_rates_and_close_to_perfection():
-    assert evaluate.least_kl([1e-40], 0.5) == pytest.approx(40 * math.log(10) * 0.5 - math.log(2), abs=1e-9)
-    assert evaluate.least_kl([0.3, 0.2], 1 - 1e-9) == pytest.approx(evaluate.least_kl([0.3, 0.2], 1.0), abs=1e-6)
+    assert price.least_kl([1e-40], 0.5) == pytest.approx(40 * math.log(10) * 0.5 - math.log(2), abs=1e-9)
+    assert price.least_kl([0.3, 0.2], 1 - 1e-9) == pytest.approx(price.least_kl([0.3, 0.2], 1.0), abs=1e-6)
 
 
 @given(st.lists(probabilities, min_size=1, max_size=6), st.floats(0, 1))
 def test_the_lesson_computes_the_same_least_kl(rates, part):
     mean = sum(rates) / len(rates)
     target = min(1.0, mean + part * (1 - mean))
-    assert LESSON["least_kl"](rates, target) == pytest.approx(evaluate.least_kl(rates, target), abs=1e-9)
+    assert LESSON["least_kl"](rates, target) == pytest.approx(price.least_kl(rates, target), abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -355,4 +356,4 @@ def test_the_lesson_computes_the_same_least_kl(rates, part):
 )
 def test_impossible_rates_and_targets_are_refused(rates, target, message):
     with pytest.raises(ValueError, match=message):
-        evaluate.least_kl(rates, target)
+        price.least_kl(rates, target)

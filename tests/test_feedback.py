@@ -749,10 +749,55 @@ def test_inspect_reads_the_options(tmp_path, capsys):
     assert "No weights" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["none.jsonl"], ["a.txt"]])
-def test_inspect_says_why_a_file_cannot_be_read(arguments, capsys):
+@pytest.mark.parametrize("arguments", [["none.jsonl"], ["a.txt"], ["none"]])
+def test_inspect_says_in_one_line_why_a_file_cannot_be_read(arguments, capsys):
     assert kto_lab.inspect.main(arguments) == 2
-    assert arguments[0] in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert arguments[0] in err
+    assert (out, err.count("\n")) == ("", 1)
+
+
+def test_inspect_says_in_one_line_that_a_folder_is_no_file(tmp_path, capsys):
+    for path in (tmp_path, tmp_path / "thumbs.csv"):
+        path.mkdir(exist_ok=True)
+        assert kto_lab.inspect.main([str(path)]) == 2
+        assert capsys.readouterr() == ("", f"{path} is a folder; name a file in it\n")
+
+
+def test_inspect_names_the_option_for_a_column_of_another_name(tmp_path, capsys):
+    path = write(tmp_path, "a.csv", b"prompt,completion,thumb\np,c,true\n")
+    assert kto_lab.inspect.main([str(path)]) == 2
+    assert "--columns, e.g. label=thumb" in capsys.readouterr().err
+    assert kto_lab.inspect.main([str(path), "--columns", "label=thumb"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "option", "up"),
+    [
+        (["1", "0", "0"], "1=true,0=false", 1),
+        ([0, 1, 1, 1], "0=false,1=true", 3),
+        (["True", "False"], "True=true,False=false", 1),
+        (["up", "down", "up"], "up=true,down=false", 2),
+    ],
+)
+def test_inspect_names_the_option_that_reads_the_labels_it_found(labels, option, up, tmp_path, capsys):
+    rows = [row_of(n) | {"label": label} for n, label in enumerate(labels)]
+    path = write(tmp_path, "a.jsonl", as_jsonl(rows))
+    assert kto_lab.inspect.main([str(path)]) == 1
+    out = capsys.readouterr().out
+    assert f"--labels {option}\n" in out
+    assert f"{str(labels[0])!r} ({labels.count(labels[0])})" in out
+    assert "No weights: no row is good." in out
+    assert kto_lab.inspect.main([str(path), "--labels", option]) == 0
+    assert f"({up} up, {len(rows) - up} down)" in capsys.readouterr().out
+
+
+def test_inspect_proposes_no_meaning_for_labels_that_have_none_by_themselves(tmp_path, capsys):
+    rows = [row_of(n) | {"label": n} for n in range(9)]
+    assert kto_lab.inspect.main([str(write(tmp_path, "a.jsonl", as_jsonl(rows)))]) == 1
+    out = capsys.readouterr().out
+    assert "'0' (1), '1' (1), '2' (1), '3' (1), '4' (1), '5' (1) and 3 others" in out
+    assert "--labels VALUE=true,VALUE=false\n" in out
 
 
 @pytest.mark.parametrize("labels", ["up", "up=yes", "=true"])
@@ -760,6 +805,16 @@ def test_inspect_refuses_a_mapping_that_is_none(labels, capsys):
     with pytest.raises(SystemExit):
         kto_lab.inspect.main(["a.jsonl", "--labels", labels])
     assert "--labels" in capsys.readouterr().err
+
+
+def test_inspect_says_nothing_when_its_reader_has_seen_enough(tmp_path):
+    path = write(tmp_path, "a.jsonl", as_jsonl([row_of(n) | {"label": "up"} for n in range(3)]))
+    program = [sys.executable, "-u", "-m", "kto_lab.inspect", path]  # unbuffered: the first print meets the closed pipe
+    run = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env(), cwd=tmp_path)
+    run.stdout.close()
+    assert run.stderr.read() == b""
+    run.stderr.close()
+    assert run.wait() == 0
 
 
 def test_inspect_runs_as_a_module_changes_nothing_and_hides_no_module_of_python(tmp_path):

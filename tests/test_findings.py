@@ -107,10 +107,3 @@ def test_spot_checks_compare_the_same_case_at_both_sizes():
     assert [name for name, _, _ in rows] == list(EXPERIMENTS["full size"].conditions)
     small = findings.difference(STORED, "noise", findings.versus("30%", "kto", "dpo"))
     assert {name: s for name, s, _ in rows}["noise"] == small
-
-
-def test_the_page_lists_every_finding_with_its_interval():
-    page = findings.page(STORED)
-    for found in findings.findings(STORED):
-        assert found.hypothesis in page
-        assert f"*{found.verdict.capitalize()}*: {found.difference}" in page

@@ -1,4 +1,4 @@
-"""Lesson 09: what it derives, taken from its source, against closed forms, facts and counter-examples."""
+"""Lessons 09 and 09b: what they derive, taken from their sources, against closed forms, facts and counter-examples."""
 
 import math
 
@@ -8,14 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lesson_source import definitions
 
-LESSON = definitions(
-    "09_halos",
-    "check_halo", "kto_value", "dpo_value", "slic_calibration_loss", "slic_value", "ppo_clip_loss", "clipped",
-    "ppo_value_up", "ppo_value_down", "push", "push_by_differences", "felt", "mean_over", "dpo_optimum_odds",
-    "mean_dpo_loss", "train_tables", "mean_kto_loss", "targeted", "blunt", "kl", "over", "borrowed_law", "clamped_mean",
-    "dpo", "ipo", "simpo", "log_odds", "orpo", "apo_zero", "differs", "describe",
-    "margin_value",
+from kto_course import halos
+
+LESSON = (
+    definitions(
+        "09b_tastes",
+        "check_halo", "VALUES", "felt", "mean_over", "targeted", "blunt", "over", "borrowed_law", "differs", "describe",
+        "margin_value", "mean_slope",
+    )
+    | definitions(
+        "09_halos",
+        "slic_calibration_loss", "ppo_clip_loss", "family", "push", "dpo_optimum_odds", "mean_dpo_loss",
+        "mean_kto_loss",
+    )
+    | {name: getattr(halos, name) for name in ("train_tables", "dpo", "ipo", "simpo", "log_odds", "orpo", "apo_zero")}
 )  # fmt: skip
+TOY = LESSON["targeted"].__globals__  # of lesson 09b
 dpo_loss, kto_loss = LESSON["dpo_loss"], LESSON["kto_loss"]
 
 nats = st.floats(-60.0, 60.0, allow_subnormal=False)
@@ -66,17 +74,17 @@ def test_the_check_says_yes_and_no_where_we_know_the_answer(name):
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("kto_value", (True, True, True)),
-        ("dpo_value", (True, True, False)),
-        ("slic_value", (True, True, True)),
-        ("clipped", (True, True, True)),
-        ("ppo_value_up", (True, False, True)),  # e^x is convex below the lid
-        ("ppo_value_down", (True, True, False)),
+        ("KTO", (True, True, True)),
+        ("DPO", (True, True, False)),
+        ("SLiC, calibration term", (True, True, True)),
+        ("PPO-Clip, ratio as reward", (True, True, True)),
+        ("PPO-Clip, nats, thumbs up", (True, False, True)),  # e^x is convex below the lid
+        ("PPO-Clip, nats, thumbs down", (True, True, False)),
     ],
 )
 @pytest.mark.parametrize("knob", [0.1, 0.3, 1.0])
 def test_the_family_gets_the_answers_that_the_lesson_states(value, expected, knob):
-    assert tuple(LESSON["check_halo"](lambda x: LESSON[value](x, knob)).values()) == expected
+    assert tuple(LESSON["check_halo"](lambda x: LESSON["VALUES"][value](x, knob)).values()) == expected
 
 
 # ---------------------------------------------------------------- value functions are the losses
@@ -84,7 +92,7 @@ def test_the_family_gets_the_answers_that_the_lesson_states(value, expected, kno
 
 @given(nats, st.floats(0.0, 30.0), betas)
 def test_kto_is_a_times_v_plus_c_for_both_thumbs(r, z0, beta):
-    v = LESSON["kto_value"](t(r - z0), beta)
+    v = LESSON["VALUES"]["KTO"](t(r - z0), beta)
     torch.testing.assert_close(kto_loss(t(r), t(0.0), YES, z0, beta), -1 * v + 1)
     torch.testing.assert_close(kto_loss(t(r), t(0.0), NO, z0, beta), +1 * v + 0)
 
@@ -92,14 +100,14 @@ def test_kto_is_a_times_v_plus_c_for_both_thumbs(r, z0, beta):
 @given(nats, nats, nats, betas)
 def test_dpo_is_minus_its_value_at_the_distance_from_the_rejected_reply(r_chosen, r_rejected, both, beta):
     loss = dpo_loss(t(r_chosen + both), t(r_rejected + both), t(0.0), t(0.0), beta)
-    torch.testing.assert_close(loss, -LESSON["dpo_value"](t(r_chosen) - t(r_rejected), beta))
+    torch.testing.assert_close(loss, -LESSON["VALUES"]["DPO"](t(r_chosen) - t(r_rejected), beta))
 
 
 @given(nats, nats, st.floats(0.1, 30.0))
 def test_slic_is_a_hinge_on_the_same_distance(chosen, rejected, delta):
     loss = LESSON["slic_calibration_loss"](t(chosen), t(rejected), delta)
     assert float(loss) == pytest.approx(max(0.0, delta - (chosen - rejected)))
-    torch.testing.assert_close(loss, -LESSON["slic_value"](t(chosen) - t(rejected), delta))
+    torch.testing.assert_close(loss, -LESSON["VALUES"]["SLiC, calibration term"](t(chosen) - t(rejected), delta))
 
 
 @given(st.floats(-3.0, 3.0), st.floats(0.05, 0.5))
@@ -108,31 +116,46 @@ def test_ppo_clip_is_a_line_with_a_lid_in_the_ratio(r, epsilon):
     up, down = (float(LESSON["ppo_clip_loss"](t(r), advantage, epsilon)) for advantage in (1, -1))
     assert up == pytest.approx(-min(q, 1 + epsilon))
     assert down == pytest.approx(max(q, 1 - epsilon))
-    assert up == pytest.approx(-1 - float(LESSON["ppo_value_up"](t(r), epsilon)))
-    assert down == pytest.approx(1 - float(LESSON["ppo_value_down"](t(-r), epsilon)))
+    assert up == pytest.approx(-1 - float(LESSON["VALUES"]["PPO-Clip, nats, thumbs up"](t(r), epsilon)))
+    assert down == pytest.approx(1 - float(LESSON["VALUES"]["PPO-Clip, nats, thumbs down"](t(-r), epsilon)))
+
+
+@pytest.mark.parametrize("name", ["KTO", "DPO", "SLiC", "PPO-Clip"])
+def test_the_value_read_off_a_loss_is_the_formula(name):
+    formula = {"SLiC": "SLiC, calibration term", "PPO-Clip": "PPO-Clip, nats, thumbs up"}.get(name, name)
+    x = torch.linspace(-6, 6, 49)
+    knob = 0.2 if name == "PPO-Clip" else 1.0
+    v = LESSON["VALUES"][formula]
+    read_off = halos.value_of_loss(LESSON["family"](1.0, 1.0)[name], torch.zeros(49), x)
+    torch.testing.assert_close(read_off, v(x, knob) - v(torch.zeros(49), knob))
 
 
 # ---------------------------------------------------------------- who gets pushed
 
 
 def test_the_push_at_50_nats_wrong_is_that_of_the_facts():
-    far = t(-50.0)
-    assert float(LESSON["push"](LESSON["dpo_value"], far)) / 0.1 == pytest.approx(0.9933, abs=5e-5)
-    assert float(LESSON["push"](LESSON["kto_value"], far)) / 0.1 == pytest.approx(0.0066, abs=5e-5)
-    assert float(LESSON["push"](LESSON["slic_value"], far)) == 1.0
-    assert float(LESSON["push"](LESSON["ppo_value_up"], far)) < 1e-20
-    assert float(LESSON["push"](LESSON["ppo_value_down"], far)) == pytest.approx(math.exp(50))
+    far, losses = t(-50.0), LESSON["family"](0.1, 10.0)
+    assert float(LESSON["push"](losses["DPO"], far)) / 0.1 == pytest.approx(0.9933, abs=5e-5)
+    assert float(LESSON["push"](losses["KTO"], far)) / 0.1 == pytest.approx(0.0066, abs=5e-5)
+    assert float(LESSON["push"](losses["SLiC"], far)) == 1.0
+    assert float(LESSON["push"](losses["PPO-Clip"], far)) < 1e-20
+
+
+@given(st.floats(-5.0, 5.0), st.sampled_from([1, -1]), st.floats(0.05, 0.5))
+def test_ppo_clip_pushes_fully_unless_the_ratio_has_moved_with_the_advantage(r, advantage, epsilon):
+    q = math.exp(r)
+    if min(abs(q - 1 - epsilon), abs(q - 1 + epsilon)) < 1e-9:
+        return  # on the corner
+    moved_along = q > 1 + epsilon if advantage > 0 else q < 1 - epsilon
+    found = float(LESSON["push"](lambda r: LESSON["ppo_clip_loss"](r, advantage, epsilon), t(r)))
+    assert found == pytest.approx(0.0 if moved_along else advantage * q)
 
 
 @given(st.floats(-80.0, 80.0), betas)
 def test_the_push_of_kto_is_that_of_dpo_times_p(x, beta):
-    kto = LESSON["push"](lambda x: LESSON["kto_value"](x, beta), t(x))
-    dpo = LESSON["push"](lambda x: LESSON["dpo_value"](x, beta), t(x))
+    losses = LESSON["family"](beta, 1.0)
+    kto, dpo = (LESSON["push"](losses[name], t(x)) for name in ("KTO", "DPO"))
     torch.testing.assert_close(kto, torch.sigmoid(beta * t(x)) * dpo)
-
-
-def test_differences_of_a_loss_give_minus_its_slope():
-    assert float(LESSON["push_by_differences"](lambda x: 3 * x**2, t(2.0))) == pytest.approx(-12.0)
 
 
 # ---------------------------------------------------------------- same policy, different values
@@ -243,44 +266,36 @@ def test_equal_groups_and_weights_leave_kto_at_one_half(seed, beta):
 @pytest.fixture
 def toy():
     """The lesson's functions on another table of its kind: 6 prompts, 9 replies."""
-    space = dict(LESSON)
-    LESSON.update(N=6, V=9, reference=random_table(3, 6, 9), own=torch.eye(6, 9))
-    LESSON["in_data"] = torch.ones(6, 1) * (torch.arange(9) < 6)
-    yield LESSON
-    LESSON.clear()
-    LESSON.update(space)
+    space = dict(TOY)
+    TOY.update(N=6, V=9, reference=random_table(3, 6, 9), own=torch.eye(6, 9))
+    TOY["in_data"] = torch.ones(6, 1) * (torch.arange(9) < 6)
+    yield TOY
+    TOY.clear()
+    TOY.update(space)
 
 
-def test_the_identity_holds_and_kl_survives_zeros_in_the_law(toy):
+def kl(p, log_q):
+    return torch.special.xlogy(p, p).sum(-1) - (p * log_q).sum(-1)
+
+
+def test_the_mean_over_borrowed_replies_is_a_difference_of_two_kl(toy):
     law = toy["borrowed_law"]()
     torch.testing.assert_close(law.sum(-1), torch.ones(6))
     assert (law.diagonal() == 0).all()
     assert (law[:, 6:] == 0).all()
     for policy in (toy["targeted"](1.7), toy["blunt"](1.7), random_table(5, 6, 9)):
-        by_hand = torch.stack([sum(q * (p - r) for q, p, r in zip(*row, strict=True))
-                               for row in zip(law, policy, toy["reference"], strict=True)])  # fmt: skip
-        torch.testing.assert_close(toy["over"](law, policy), by_hand)
-        difference = toy["kl"](law.log(), toy["reference"]) - toy["kl"](law.log(), policy)
-        torch.testing.assert_close(by_hand, difference)
+        torch.testing.assert_close(toy["over"](law, policy), kl(law, toy["reference"]) - kl(law, policy))
 
 
 @pytest.mark.parametrize("move", [0.5, 2.0, 4.0])
 def test_targeted_learning_is_seen_as_negative_and_a_blunt_rise_is_cancelled(toy, move):
     law = toy["borrowed_law"]()
     policy = toy["targeted"](move)
-    assert float(toy["kl"](policy, toy["reference"]).mean()) > 0
+    assert float(kl(policy.exp(), toy["reference"]).mean()) > 0
     assert (toy["over"](law, policy) < 0).all()
     policy = toy["blunt"](move)
     torch.testing.assert_close(toy["over"](toy["own"], policy), toy["over"](law, policy))
-    assert (toy["over"](law, policy) > toy["kl"](policy, toy["reference"])).all()
-
-
-@given(st.floats(-3.0, 3.0), st.floats(0.2, 3.0))
-def test_the_average_after_the_clamp_is_its_integral(mu, s):
-    x = torch.linspace(-10, 10, 40_001, dtype=torch.float64)
-    density = torch.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
-    integral = torch.trapezoid((mu + s * x).clamp(min=0) * density, x)
-    torch.testing.assert_close(LESSON["clamped_mean"](t(mu), t(s))[0], integral, rtol=1e-5, atol=1e-6)
+    assert (toy["over"](law, policy) > kl(policy.exp(), toy["reference"])).all()
 
 
 # ---------------------------------------------------------------- the neighbours
@@ -310,19 +325,14 @@ def test_apo_zero_is_two_rows_of_kto_with_z0_0_in_loss_and_gradient(chosen, reje
     torch.testing.assert_close(torch.autograd.grad(theirs, inputs), torch.autograd.grad(ours, inputs))
 
 
-@given(st.floats(0.05, 1.0), st.floats(0.5, 1.0))
-def test_ipo_has_its_optimum_where_the_lesson_says_and_pushes_back_beyond(beta, share):
-    zero = t(0.0)
-
-    def slope(margin):
-        m = t(margin).requires_grad_()
-        mean = share * LESSON["ipo"](m, zero, zero, zero, 1, 1, beta)
-        mean = mean + (1 - share) * LESSON["ipo"](zero, m, zero, zero, 1, 1, beta)
-        return float(torch.autograd.grad(mean, m)[0])
-
-    best = (2 * share - 1) / (2 * beta)
-    assert slope(best) == pytest.approx(0.0, abs=1e-9)
-    assert slope(best - 0.5) < 0 < slope(best + 0.5)
+@given(st.floats(0.5, 1.0))
+def test_ipo_and_dpo_have_their_optima_where_the_lesson_says(share):
+    dpo_best = math.log(share / (1 - share)) / 0.1 if share < 1 else 90.0
+    for name, best in (("ipo", (2 * share - 1) / 0.2), ("dpo", dpo_best)):
+        slope = [LESSON["mean_slope"](LESSON[name], share, best + step) for step in (-0.5, 0.0, 0.5)]
+        assert slope[0] < 0
+        assert slope[1] == pytest.approx(0.0, abs=1e-9) or share == 1
+        assert slope[2] > 0 or (name, share) == ("dpo", 1)
 
 
 def test_ipo_fails_the_check_and_simpo_and_dpo_pass_it():

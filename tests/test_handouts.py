@@ -18,11 +18,11 @@ from markdown_it import MarkdownIt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 
-from kto_course import build, checks
+from kto_course import build
 from kto_course.handouts import anki, card, formula_card, products, quiz, wording
 from kto_course.questions import load_questions
+from kto_lab.price import least_kl
 from kto_utils import prospect
-from kto_utils.evaluate import least_kl
 from kto_utils.logprobs import get_probs
 from kto_utils.losses import balanced_weights, dpo_loss, kto_loss, reference_point
 
@@ -468,8 +468,9 @@ def test_a_formula_with_another_operator_is_noticed(line):
 
 @each_formula
 def test_the_card_names_a_section_that_exists(line):
-    text = "\n".join(path.read_text(encoding="utf-8") for path in checks.sources(int(line.lesson)))
-    assert f"# ## {line.section}\n" in text
+    assert formula_card.notebook_of(line)[:2] == line.lesson
+    with pytest.raises(LookupError, match="neither lesson"):
+        formula_card.notebook_of(dataclasses.replace(line, section="99. Nowhere"))
 
 
 def test_a_share_on_the_card_is_computed():

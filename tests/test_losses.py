@@ -351,5 +351,5 @@ def test_the_deeper_lessons_kl_is_the_librarys():
 @given(st.lists(st.tuples(nats, nats, nats, nats), min_size=1, max_size=9), st.floats(0.01, 2.0))
 def test_lesson_08s_dpo_loss_is_the_packages(rows, beta):
     columns = [t(*column) for column in zip(*rows, strict=True)]
-    lesson = definitions("08_kto_vs_dpo", "dpo_loss")["dpo_loss"]
+    lesson = definitions("08_kto_vs_dpo", "my_dpo_loss")["my_dpo_loss"]
     assert torch.equal(lesson(*columns, beta), dpo_loss(*columns, beta))

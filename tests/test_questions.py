@@ -15,7 +15,7 @@ import yaml
 
 from kto_course import checks
 from kto_course.questions import QUESTIONS_FILE, QuestionError, checked, load_questions
-from kto_lab import scaling
+from kto_lab import price, scaling
 from kto_lab.mutants import MUTANTS
 from kto_utils import collator, data, evaluate, logprobs, losses, model, prospect, world
 
@@ -298,7 +298,7 @@ def bisect(f, low, high):
 NAMES = {
     "math": math, "torch": torch, "np": np, "sigma": sigma, "bisect": bisect, "losses": losses, "prospect": prospect,
     "world": world, "evaluate": evaluate, "data": data, "collator": collator, "logprobs": logprobs, "model": model,
-    "scaling": scaling,
+    "price": price, "scaling": scaling,
 }  # fmt: skip
 
 

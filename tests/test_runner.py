@@ -42,3 +42,8 @@ def test_a_hanging_or_dying_lesson_ends_the_wait(tmp_path, monkeypatch, source):
     monkeypatch.setattr(runner, "CELL_TIMEOUT", 3)
     notebook = nbformat.read(write(tmp_path / "01_stuck.ipynb", source), as_version=4)
     assert runner.execute(notebook, tmp_path, "01_stuck").failure is not None
+
+
+def test_a_missing_notebook_gets_one_line(tmp_path, capsys):
+    assert runner.run_lessons([tmp_path / "99.ipynb"]) == 2
+    assert capsys.readouterr().err == f"There is no notebook {tmp_path / '99.ipynb'}.\n"

@@ -148,6 +148,7 @@ def dpo_loss_faults(policy_chosen, policy_rejected, reference_chosen, reference_
     difficulty=2,
     kind="fill in a function",
     points=3,
+    ours="kto_utils.losses.dpo_loss",
     hints={
         "turned_round": (
             "Your loss is small where the model prefers the wrong reply. Who is subtracted from whom?",

@@ -11,123 +11,8 @@ from kto_utils import losses
 TINY = 1e-9  # what the task allows a slope to be off
 
 
-def halo_points_right(x, v):
-    slope = v.diff() / x.diff()
-    in_gains = slope[x[:-1] >= 0]
-    return bool((slope >= -TINY).all()), bool((in_gains.diff() <= TINY).all())
-
-
-def halo_points_faults(x, v):
-    """What the known faults of `halo_points` give on these points."""
-
-    def never_rises(slopes):
-        return bool((slopes.diff() <= TINY).all())
-
-    rise, slope, gains = v.diff(), v.diff() / x.diff(), x[:-1] >= 0
-    never_falls, concave = halo_points_right(x, v)
-    return [
-        ("uneven", (never_falls, never_rises(rise[gains]))),
-        ("flat_refused", (bool((slope > TINY).all()), concave)),
-        ("rounding", (never_falls, bool((slope[gains].diff() <= 0).all()))),
-        ("line_refused", (never_falls, bool((slope[gains].diff() < -TINY).all()))),
-        ("across_zero", (never_falls, bool((slope.diff()[x[1:-1] >= 0] <= TINY).all()))),
-        ("zero_left_out", (never_falls, never_rises(slope[x[:-1] > 0]))),
-        ("losses_counted", (never_falls, never_rises(slope))),
-        ("losses_counted", (never_falls, never_rises(slope[x[1:] <= 0]))),
-        ("losses_may_fall", (bool((slope[gains] >= -TINY).all()), concave)),
-        ("turned_round", (never_falls, bool((slope[gains].diff() >= -TINY).all()))),
-        ("turned_round", (bool((slope <= TINY).all()), concave)),
-        ("swapped", (concave, never_falls)),
-    ]
-
-
 def points(x, v):
     return torch.tensor(x, dtype=torch.float64), torch.tensor(v, dtype=torch.float64)
-
-
-# Each case isolates a fault that those before it leave open; the whole-numbered ones come first.
-EVEN = [-2, -1, 0, 1, 2]
-HALO_POINTS = (
-    points(EVEN, [-5, -2, 0, 1, 1.5]),  # concave everywhere
-    points([*EVEN, 3], [-4, -1, 0, 1, 4, 8]),  # bends upwards in gains, downwards in losses
-    points(EVEN, [-2, -1.5, 0, 1.5, 2]),  # an S
-    points(EVEN, [-2, -1, 0, 2, 3.5]),  # steeper in gains, with a kink at the reference point
-    points([-1, 1, 2, 3], [0, 0.5, 1.5, 2.4]),  # likewise, and the reference point lies between two points
-    points([-1, 0, 1, 2, 3], [-1, 0, 1, 3, 3]),  # bends upwards at 1, where the first gain ends
-    points(EVEN, [-3, -2, 0, 1, 1]),  # a lid
-    points(EVEN, EVEN),  # a straight line
-    points([0, 1, 3, 9], [0, 1, 2, 4]),  # concave, though the rises grow
-    points([0, 4, 5], [0, 2, 3]),  # not concave, though the rises shrink
-    points(EVEN, [2, 1, 0, 1, 2]),  # falls in losses
-    points(EVEN, [-2, -1, 0, 1, 0.9]),  # falls a little in gains
-    points(EVEN, [-2, -1, 0, 1, 2.1]),  # bends upwards a little
-    (torch.arange(11, dtype=torch.float64) / 10, 0.3 * (torch.arange(11, dtype=torch.float64) / 10)),  # rounding
-)
-
-
-@exercise(
-    "halo_points",
-    "A value function in points",
-    minutes=7,
-    difficulty=2,
-    kind="repair a function",
-    points=2,
-    hints={
-        "uneven": (
-            "You compare rises. But the points are not evenly spaced: what is a slope?",
-            "A slope is the rise per nat: v.diff() / x.diff().",
-        ),
-        "flat_refused": (
-            "This value function has a flat piece. Does it fall there?",
-            "Never falling means a slope of 0 or more, not above 0.",
-        ),
-        "line_refused": (
-            "This is a straight piece. Does its slope rise?",
-            "Concave here means that the slope never rises: the change of the slope is 0 or less, not below 0.",
-        ),
-        "losses_counted": (
-            "You say something about the curve in losses. On which side does the definition ask for concave?",
-            "Compare only the slopes of pieces that lie in gains, those with x[:-1] >= 0.",
-        ),
-        "across_zero": (
-            "The curve has a kink at the reference point, or across it. Are both of those pieces in gains?",
-            "A piece lies in gains if it *starts* at x >= 0: pick slopes with x[:-1] >= 0 before you compare them.",
-        ),
-        "zero_left_out": (
-            "The first gain bends upwards, and you say concave. Where does the first gain start?",
-            "The piece that starts at the reference point belongs to the gains: x[:-1] >= 0, with the equals sign.",
-        ),
-        "losses_may_fall": (
-            "This curve falls in losses. Does the first question stop at the reference point?",
-            "Never falling is asked of all pieces; only concave is asked of gains alone.",
-        ),
-        "turned_round": (
-            "One of your comparisons looks the wrong way. Which way does a concave curve's slope go?",
-            "Never falls: slope >= 0. Concave: the change of the slope <= 0.",
-        ),
-        "rounding": (
-            "This is a straight line, computed in binary fractions. How straight is it in the last digit?",
-            "Allow for rounding: <= 1e-9 in the place of <= 0, and >= -1e-9 in the place of >= 0.",
-        ),
-        "swapped": (
-            "Both answers are there. In which order are they asked for?",
-            "First never falls, then concave in gains.",
-        ),
-    },
-)
-def halo_points(answer):
-    for x, v in HALO_POINTS:
-        compare(call(answer, x, v, tried=_shown(x, v)), halo_points_right(x, v), halo_points_faults(x, v))
-    generator = torch.Generator().manual_seed(0)
-    x = (16 * torch.rand(60, generator=generator, dtype=torch.float64) - 8).sort().values
-    for name, v in (("KTO's value", x.sigmoid()), ("x cubed", x**3), ("minus x squared", -(x**2))):
-        got = call(answer, x, v, tried=f"{name} at 60 uneven distances from -8 to 8")
-        compare(got, halo_points_right(x, v), halo_points_faults(x, v))
-    return "14 sets of points and three curves at uneven distances"
-
-
-def _shown(x, v):
-    return f"x = {[round(a, 1) for a in x.tolist()]}, v = {[round(a, 2) for a in v.tolist()]}"
 
 
 def value_of_loss_faults(loss, reference, x):
@@ -174,6 +59,7 @@ def _as_dpo(r):
     difficulty=2,
     kind="fill in a function",
     points=2,
+    ours="kto_course.halos.value_of_loss",
     hints={
         "turned_round": (
             "The sign is turned. Is a large loss good or bad?",
@@ -317,100 +203,160 @@ def trust_tenth(answer):
     return "the distance, to half a nat"
 
 
-def apo_zero_rows_faults(policy, reference, label, beta):
-    """What the known faults of `apo_zero_rows` give on this input."""
-    r, sign = policy - reference, torch.where(label, 1.0, -1.0).to(policy.dtype)
-
-    def cost(nats, scale=beta):
-        return torch.sigmoid(-scale * sign * nats)
-
-    right, mean = cost(r), r.mean()
-    return [
-        ("turned_round", 1 - right),
-        ("turned_round", -cost(-r)),
-        ("label_ignored", torch.sigmoid(-beta * r)),
-        ("label_ignored", torch.sigmoid(beta * r)),
-        ("pair_summed", torch.sigmoid(-beta * r) + torch.sigmoid(beta * r)),
-        ("beta_ignored", cost(r, 0.1)),
-        ("beta_ignored", cost(r, 1.0)),
-        ("beta_twice", cost(r, beta**2)),
-        ("log_sigmoid", F.softplus(-beta * sign * r)),
-        ("z0_of_batch", cost(r - mean.clamp(min=0))),
-        ("z0_of_batch", cost(r - mean)),
-        ("reference_ignored", cost(policy)),
-        ("one_number", right.mean()),
-        ("one_number", right.sum()),
-        ("half_of_rows", right * label),
-        ("half_of_rows", right * ~label),
-    ]
-
-
 @exercise(
-    "apo_zero_rows",
-    "APO-zero without a partner",
-    minutes=5,
+    "rising_share",
+    "How many must like it?",
+    minutes=3,
     difficulty=2,
-    kind="fill in a function",
-    points=2,
+    kind="predict a number",
+    points=1,
     hints={
         "turned_round": (
-            "A liked reply that the policy has raised costs more here than one that sank. Is that wanted?",
-            "Thumb up: sigmoid(-beta * r). Thumb down: sigmoid(beta * r). And r is policy minus reference.",
+            "That is the share that must dislike it. How many must like it?",
+            "Subtract your number from 1.",
         ),
-        "label_ignored": (
-            "Every row pays as if it had the same thumb. What is label for?",
-            "torch.where(label, sigmoid(-beta * r), sigmoid(beta * r)).",
+        "equal_weights": (
+            "That holds when both thumbs count the same. Which of the two counts double?",
+            "Solve p * 1 = (1 - p) * 2 for p.",
         ),
-        "pair_summed": (
-            "You add the cost of a chosen and of a rejected reply for each row. How many replies is a row?",
-            "A row pays one of the two terms: which one, its thumb says.",
+        "odds": (
+            "That is how many likes there must be for each dislike. What share of all raters is that?",
+            "Two of three: divide by your number plus 1.",
         ),
-        "beta_ignored": (
-            "Another beta came in than the one you used.",
-            "Use the argument beta; kto_loss takes its own default if you do not hand it over.",
+        "percent": (
+            "Right, in percent. Asked for is a share, from 0 to 1.",
+            "Divide by 100.",
         ),
-        "beta_twice": (
-            "Beta is in there twice. How often does it stand in apo_zero?",
-            "Multiply r by beta once; kto_loss does it for you.",
+        "seen": (
+            "That share was tried above: there the net vote was 0.6 - 0.8. Is that 0?",
+            "Solve p * 1 = (1 - p) * 2 for p.",
         ),
-        "log_sigmoid": (
-            "Your losses have no upper limit, as DPO's have. Is there a logarithm in apo_zero?",
-            "Take the sigmoid alone, without log.",
-        ),
-        "z0_of_batch": (
-            "Your reference point comes from the batch. What is subtracted from r in apo_zero?",
-            "Nothing is: the reference point is 0, hence the name.",
-        ),
-        "reference_ignored": (
-            "Where is the reference?",
-            "r is policy_logps minus reference_logps.",
-        ),
-        "one_number": (
-            "All rows have gone into one number. Asked for is one loss per row.",
-            "Return (B,) losses, without sum or mean.",
-        ),
-        "half_of_rows": (
-            "Rows with one kind of thumb cost nothing. Can the policy learn from them?",
-            "Both thumbs have a term: sigmoid(-beta * r) for up, sigmoid(beta * r) for down.",
+        "up_doubled": (
+            "You have doubled the wrong thumb, then squared or added. Which one has weight 2?",
+            "Net vote: p * 1 - (1 - p) * 2.",
         ),
     },
 )
-def apo_zero_rows(answer):
-    def right(policy, reference, label, beta):
-        return losses.kto_loss(policy, reference, label, 0.0, beta)
+def rising_share(answer):
+    faults = {"turned_round": 1 / 3, "equal_weights": 0.5, "odds": 2.0, "percent": 200 / 3, "seen": 0.6,
+              "up_doubled": 0.75}  # fmt: skip
+    number(answer, 2 / 3, 0.01, faults, tried="weight 1 on thumbs up, 2 on thumbs down")
+    return "the share, to two decimals"
 
-    small = (*points([-2, -3], [-3, -5]), torch.tensor([True, False]), 0.5)
-    compare(call(answer, *small), right(*small), apo_zero_rows_faults(*small))
+
+def halo_points_right(x, v):
+    slope = v.diff() / x.diff()
+    in_gains = slope[x[:-1] >= 0]
+    return bool((slope >= -TINY).all()), bool((in_gains.diff() <= TINY).all())
+
+
+def halo_points_faults(x, v):
+    """What the known faults of `halo_points` give on these points."""
+
+    def never_rises(slopes):
+        return bool((slopes.diff() <= TINY).all())
+
+    rise, slope, gains = v.diff(), v.diff() / x.diff(), x[:-1] >= 0
+    never_falls, concave = halo_points_right(x, v)
+    return [
+        ("uneven", (never_falls, never_rises(rise[gains]))),
+        ("flat_refused", (bool((slope > TINY).all()), concave)),
+        ("rounding", (never_falls, bool((slope[gains].diff() <= 0).all()))),
+        ("line_refused", (never_falls, bool((slope[gains].diff() < -TINY).all()))),
+        ("across_zero", (never_falls, bool((slope.diff()[x[1:-1] >= 0] <= TINY).all()))),
+        ("zero_left_out", (never_falls, never_rises(slope[x[:-1] > 0]))),
+        ("losses_counted", (never_falls, never_rises(slope))),
+        ("losses_counted", (never_falls, never_rises(slope[x[1:] <= 0]))),
+        ("losses_may_fall", (bool((slope[gains] >= -TINY).all()), concave)),
+        ("turned_round", (never_falls, bool((slope[gains].diff() >= -TINY).all()))),
+        ("turned_round", (bool((slope <= TINY).all()), concave)),
+        ("swapped", (concave, never_falls)),
+    ]
+
+
+# Each case isolates a fault that those before it leave open; the whole-numbered ones come first.
+EVEN = [-2, -1, 0, 1, 2]
+HALO_POINTS = (
+    points(EVEN, [-5, -2, 0, 1, 1.5]),  # concave everywhere
+    points([*EVEN, 3], [-4, -1, 0, 1, 4, 8]),  # bends upwards in gains, downwards in losses
+    points(EVEN, [-2, -1.5, 0, 1.5, 2]),  # an S
+    points(EVEN, [-2, -1, 0, 2, 3.5]),  # steeper in gains, with a kink at the reference point
+    points([-1, 1, 2, 3], [0, 0.5, 1.5, 2.4]),  # likewise, and the reference point lies between two points
+    points([-1, 0, 1, 2, 3], [-1, 0, 1, 3, 3]),  # bends upwards at 1, where the first gain ends
+    points(EVEN, [-3, -2, 0, 1, 1]),  # a lid
+    points(EVEN, EVEN),  # a straight line
+    points([0, 1, 3, 9], [0, 1, 2, 4]),  # concave, though the rises grow
+    points([0, 4, 5], [0, 2, 3]),  # not concave, though the rises shrink
+    points(EVEN, [2, 1, 0, 1, 2]),  # falls in losses
+    points(EVEN, [-2, -1, 0, 1, 0.9]),  # falls a little in gains
+    points(EVEN, [-2, -1, 0, 1, 2.1]),  # bends upwards a little
+    (torch.arange(11, dtype=torch.float64) / 10, 0.3 * (torch.arange(11, dtype=torch.float64) / 10)),  # rounding
+)
+
+
+@exercise(
+    "halo_points",
+    "A value function in points",
+    minutes=7,
+    difficulty=2,
+    kind="repair a function",
+    points=2,
+    hints={
+        "uneven": (
+            "You compare rises. But the points are not evenly spaced: what is a slope?",
+            "A slope is the rise per nat: v.diff() / x.diff().",
+        ),
+        "flat_refused": (
+            "This value function has a flat piece. Does it fall there?",
+            "Never falling means a slope of 0 or more, not above 0.",
+        ),
+        "line_refused": (
+            "This is a straight piece. Does its slope rise?",
+            "Concave here means that the slope never rises: the change of the slope is 0 or less, not below 0.",
+        ),
+        "losses_counted": (
+            "You say something about the curve in losses. On which side does the definition ask for concave?",
+            "Compare only the slopes of pieces that lie in gains, those with x[:-1] >= 0.",
+        ),
+        "across_zero": (
+            "The curve has a kink at the reference point, or across it. Are both of those pieces in gains?",
+            "A piece lies in gains if it *starts* at x >= 0: pick slopes with x[:-1] >= 0 before you compare them.",
+        ),
+        "zero_left_out": (
+            "The first gain bends upwards, and you say concave. Where does the first gain start?",
+            "The piece that starts at the reference point belongs to the gains: x[:-1] >= 0, with the equals sign.",
+        ),
+        "losses_may_fall": (
+            "This curve falls in losses. Does the first question stop at the reference point?",
+            "Never falling is asked of all pieces; only concave is asked of gains alone.",
+        ),
+        "turned_round": (
+            "One of your comparisons looks the wrong way. Which way does a concave curve's slope go?",
+            "Never falls: slope >= 0. Concave: the change of the slope <= 0.",
+        ),
+        "rounding": (
+            "This is a straight line, computed in binary fractions. How straight is it in the last digit?",
+            "Allow for rounding: <= 1e-9 in the place of <= 0, and >= -1e-9 in the place of >= 0.",
+        ),
+        "swapped": (
+            "Both answers are there. In which order are they asked for?",
+            "First never falls, then concave in gains.",
+        ),
+    },
+)
+def halo_points(answer):
+    for x, v in HALO_POINTS:
+        compare(call(answer, x, v, tried=_shown(x, v)), halo_points_right(x, v), halo_points_faults(x, v))
     generator = torch.Generator().manual_seed(0)
-    for dtype, beta in ((torch.float64, 0.1), (torch.float64, 0.3), (torch.float32, 0.5)):
-        logps = (5 * torch.randn(2, 12, generator=generator, dtype=torch.float64) - 20).to(dtype)
-        case = (*logps.unbind(), torch.rand(12, generator=generator) < 0.5, beta)
-        got = call(answer, *case, tried=f"12 random rows, beta = {beta}, {dtype}")
-        compare(got, right(*case), apo_zero_rows_faults(*case))
-    logps = 5 * torch.randn(2, 12, generator=generator, dtype=torch.float64) - 20
-    case = (*logps.unbind(), torch.rand(12, generator=generator) < 0.5, 0.3)
-    compare(gradient(answer, *case, tried="the gradient in policy_logps"), gradient(right, *case), default="gradient")
-    return "values on four batches and the gradient"
+    x = (16 * torch.rand(60, generator=generator, dtype=torch.float64) - 8).sort().values
+    for name, v in (("KTO's value", x.sigmoid()), ("x cubed", x**3), ("minus x squared", -(x**2))):
+        got = call(answer, x, v, tried=f"{name} at 60 uneven distances from -8 to 8")
+        compare(got, halo_points_right(x, v), halo_points_faults(x, v))
+    return "14 sets of points and three curves at uneven distances"
+
+
+def _shown(x, v):
+    return f"x = {[round(a, 1) for a in x.tolist()]}, v = {[round(a, 2) for a in v.tolist()]}"
 
 
 @exercise(

@@ -6,8 +6,7 @@ import random
 import statistics
 from collections import defaultdict
 
-from kto_course.checks.engine import Fault, call, compare, exercise, number
-from kto_utils.losses import balanced_weights
+from kto_course.checks.engine import Fault, call, exercise, number
 
 
 def _ratings(**stars):
@@ -91,6 +90,7 @@ def _check_thumbs(got, rows, tried=None):
     difficulty=2,
     kind="fill in a function",
     points=3,
+    ours="kto_course.checks.lesson_11.own_median_right",
     hints={
         "fixed_threshold": (
             "Four stars mean the same from everybody in your function. Who never gives four?",
@@ -144,6 +144,59 @@ def own_median(answer):
         rows = _random_ratings(seed)
         _check_thumbs(call(answer, rows, tried="some forty random ratings of six users"), rows)
     return "odd and even numbers of ratings, ties with the median, and random users"
+
+
+@exercise(
+    "batch_for_rare",
+    "How large a batch?",
+    minutes=4,
+    difficulty=2,
+    kind="predict a number",
+    points=1,
+    hints={
+        "linear": (
+            "One in twenty does not put exactly one into each twenty. How often do twenty rows hold none?",
+            "The chance of none is 0.95 to the power B. For B = 20 it is still 0.36.",
+        ),
+        "rounded_down": (
+            "Just too small: put your number into 0.95 ** B.",
+            "0.95 ** 44 is 0.105. One more.",
+        ),
+        "not_whole": (
+            "A batch has a whole number of rows, and the limit must be kept.",
+            "Round up.",
+        ),
+        "share_times": (
+            "Chances of rows do not add up to the chance of a batch. How probable is it that all rows are down?",
+            "Find the smallest B with 0.95 ** B <= 0.1.",
+        ),
+        "turned_round": (
+            "With your number nine batches in ten hold no thumb up.",
+            "The chance of none, 0.95 ** B, is to be 0.1 at most, not 0.9.",
+        ),
+        "all_up": (
+            "That is the chance of a batch of thumbs up only. Which kind is rare?",
+            "A row is down with probability 0.95: 0.95 ** B <= 0.1.",
+        ),
+    },
+)
+def batch_for_rare(answer):
+    exact = math.log(0.1) / math.log(0.95)
+    number(
+        answer,
+        math.ceil(exact),
+        0.05,
+        {
+            "linear": 20.0,
+            "rounded_down": math.floor(exact),
+            "not_whole": exact,
+            "share_times": 0.9 / 0.05,
+            "turned_round": math.ceil(math.log(0.9) / math.log(0.95)),
+            "all_up": math.ceil(math.log(0.1) / math.log(0.05)),
+        },
+        tried="one thumb up in 20 rows, at most one batch in ten without any",
+    )
+    return "the smallest batch that keeps the limit"
 
 
 def _rows(*shown):
@@ -222,6 +275,7 @@ def _check_split(got, rows, tried=None):
     difficulty=2,
     kind="fill in a function",
     points=2,
+    ours="kto_course.checks.lesson_11.split_votes_right",
     hints={
         "prompt_ignored": (
             'You mix replies with the same words to different questions. Can "yes" be right here and wrong there?',
@@ -268,126 +322,3 @@ def split_votes(answer):
         rows = _random_votes(seed)
         _check_split(call(answer, rows, tried="25 random votes on twelve replies"), rows)
     return "the same words under two questions, ties, majorities, and random votes"
-
-
-def counted_weights_faults(n_up, n_down):
-    """What the known faults of `counted_weights` give for these counts."""
-    up, down = balanced_weights(n_up, n_down)
-    n = n_up + n_down
-    return [
-        ("turned_round", (n_up / n_down, 1.0)),
-        ("turned_round", (1.0, n_down / n_up)),
-        ("turned_round", (max(1.0, n_up / n_down), max(1.0, n_down / n_up))),
-        ("turned_round", (float(n_up), float(n_down))),
-        ("turned_round", (n_up / n, n_down / n)),
-        ("both_weights_1", (1.0, 1.0)),
-        ("all_rows", (n / n_up, 1.0)),
-        ("all_rows", (1.0, n / n_down)),
-        ("all_rows", (max(1.0, n / n_up), 1.0)),
-        ("four_thirds", balanced_weights(n_up, n_down, 4 / 3)),
-        ("whole_numbers", (float(round(up)), float(round(down)))),
-        ("whole_numbers", (float(up // 1), float(down // 1))),
-    ]
-
-
-@exercise(
-    "counted_weights",
-    "Both sides equal in total",
-    minutes=5,
-    difficulty=1,
-    kind="repair a function",
-    points=2,
-    hints={
-        "turned_round": (
-            "The kind that is frequent gets the larger weight. Which side needs help?",
-            "Where 2 are up and 5 down, a thumb up weighs 5 / 2 and a thumb down 1.",
-        ),
-        "both_weights_1": (
-            "With both weights 1 the frequent kind wins. What are the totals of both sides?",
-            "weight_up * n_up must equal weight_down * n_down.",
-        ),
-        "all_rows": (
-            "You divide the number of all rows. Multiply out: are both totals equal?",
-            "The rare kind's weight is the other kind's number over its own: n_down / n_up.",
-        ),
-        "four_thirds": (
-            "That is the upper end of the paper's range. Asked for are equal totals.",
-            "Leave the factor 4/3 out.",
-        ),
-        "whole_numbers": (
-            "Your weights are rounded to whole numbers. Are the totals still equal?",
-            "Divide with /, without round, int or //.",
-        ),
-        "not_scaled": (
-            "The totals are equal, but a weight is not 1 where it should be. Which of the two is to be 1?",
-            "The frequent kind has weight 1: use max(1.0, ...) for each of the two.",
-        ),
-    },
-)
-def counted_weights(answer):
-    for ups, downs in ((2, 5), (7, 3), (4, 4), (47, 887)):
-        rows = [{"prompt": "P", "completion": "c", "label": i < ups} for i in range(ups + downs)]
-        random.Random(0).shuffle(rows)
-        tried = f"{ups} thumbs up, {downs} down"
-        got = call(answer, rows, tried=tried)
-        right = balanced_weights(ups, downs)
-        if isinstance(got, list | tuple) and len(got) == 2 and all(isinstance(w, int | float) for w in got):
-            up, down = got
-            equal = up > 0 and down > 0 and math.isclose(up * ups, down * downs, rel_tol=1e-9)
-            if equal and not math.isclose(min(up, down), 1.0):
-                raise Fault("not_scaled", tried, got, right)
-        compare(got, right, counted_weights_faults(ups, downs))
-    return "more thumbs down, more thumbs up, as many of both, and the rare file"
-
-
-@exercise(
-    "batch_for_rare",
-    "How large a batch?",
-    minutes=4,
-    difficulty=2,
-    kind="predict a number",
-    points=1,
-    hints={
-        "linear": (
-            "One in twenty does not put exactly one into each twenty. How often do twenty rows hold none?",
-            "The chance of none is 0.95 to the power B. For B = 20 it is still 0.36.",
-        ),
-        "rounded_down": (
-            "Just too small: put your number into 0.95 ** B.",
-            "0.95 ** 44 is 0.105. One more.",
-        ),
-        "not_whole": (
-            "A batch has a whole number of rows, and the limit must be kept.",
-            "Round up.",
-        ),
-        "share_times": (
-            "Chances of rows do not add up to the chance of a batch. How probable is it that all rows are down?",
-            "Find the smallest B with 0.95 ** B <= 0.1.",
-        ),
-        "turned_round": (
-            "With your number nine batches in ten hold no thumb up.",
-            "The chance of none, 0.95 ** B, is to be 0.1 at most, not 0.9.",
-        ),
-        "all_up": (
-            "That is the chance of a batch of thumbs up only. Which kind is rare?",
-            "A row is down with probability 0.95: 0.95 ** B <= 0.1.",
-        ),
-    },
-)
-def batch_for_rare(answer):
-    exact = math.log(0.1) / math.log(0.95)
-    number(
-        answer,
-        math.ceil(exact),
-        0.05,
-        {
-            "linear": 20.0,
-            "rounded_down": math.floor(exact),
-            "not_whole": exact,
-            "share_times": 0.9 / 0.05,
-            "turned_round": math.ceil(math.log(0.9) / math.log(0.95)),
-            "all_up": math.ceil(math.log(0.1) / math.log(0.05)),
-        },
-        tried="one thumb up in 20 rows, at most one batch in ten without any",
-    )
-    return "the smallest batch that keeps the limit"

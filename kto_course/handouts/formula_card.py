@@ -13,6 +13,7 @@ import matplotlib.style
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from kto_course import checks
 from kto_utils.losses import BAND_CURRENT, BAND_V1
 from kto_utils.plotting import NEUTRAL, STYLE_FILE
 
@@ -157,14 +158,14 @@ CARD: dict[str, list[Formula]] = {
         Formula(
             "Loss of a pair", "at step 0: $\\ln 2$",
             r"$-\log\sigma(\beta\,m), \quad m = r_{\mathrm{chosen}} - r_{\mathrm{rejected}}$",
-            "08", "1. From a pair to a loss",
+            "08", "3. DPO: minus the log-probability of the choices",
             "-log(sigmoid(beta * (r_chosen - r_rejected)))",
             "dpo_loss(r_chosen, r_rejected, 0 * r_chosen, 0 * r_rejected, beta)",
         ),
         Formula(
             "Slope", "fades on one side only",
             r"$\dfrac{\partial\,\mathrm{loss}}{\partial m} = -\beta\,\sigma(-\beta\,m)$",
-            "08", "3. Who gets pushed?",
+            "08", "5. DPO pushes hopeless pairs hardest, KTO lets them go",
             "-beta * sigmoid(-beta * (r_chosen - r_rejected))",
             "slope(lambda r: dpo_loss(r, r_rejected, 0 * r, 0 * r, beta).sum(), r_chosen)",
         ),
@@ -214,6 +215,18 @@ SYMBOLS = (
 )
 
 
+def notebook_of(line: Formula) -> str:
+    """"06" or "06b": the one whose source has the section.
+
+    Raises:
+        LookupError: neither has.
+    """
+    for path in checks.sources(int(line.lesson)):
+        if f"# ## {line.section}\n" in path.read_text(encoding="utf-8"):
+            return path.stem.split("_")[0]
+    raise LookupError(f"{line.name}: neither lesson {line.lesson} nor its deeper notebook has “{line.section}”")
+
+
 def draw() -> Figure:
     """The card as a matplotlib figure, A4 upright, black and one grey."""
     with mpl.style.context(["default", STYLE_FILE]), mpl.rc_context({"figure.constrained_layout.use": False}):
@@ -237,7 +250,7 @@ def draw() -> Figure:
                 fig.text(left, middle + 0.0065, line.name, fontsize=8.8, va="center")
                 fig.text(left, middle - 0.0065, line.note, fontsize=7.2, color=NEUTRAL, va="center")
                 fig.text(formula, middle, line.tex, fontsize=11, va="center", math_fontfamily="cm")
-                place = f"{line.lesson}, {line.section.split('.')[0]}"
+                place = f"{notebook_of(line)}, {line.section.split('.')[0]}"
                 fig.text(right, middle, place, fontsize=8.8, color=NEUTRAL, ha="right", va="center")
                 y -= step
             y -= 0.006

@@ -176,19 +176,3 @@ def spot_checks(results: Mapping) -> list[tuple[str, Difference, Difference]]:
             )
         )
     return rows
-
-
-def page(results: Mapping) -> str:
-    """The README's list of findings, in Markdown."""
-    lines = [
-        f"- **{found.title}.** {found.hypothesis} *{found.verdict.capitalize()}*: {found.difference}, "
-        f"{len(found.difference.values)} seeds."
-        for found in findings(results)
-    ]
-    rows = spot_checks(results)
-    same = sum((small.mean > 0) == (large.mean > 0) for _, small, large in rows)
-    lines.append(
-        f"- **{EXPERIMENTS['full size'].title}.** KTO minus DPO has the same sign for the larger model of the course "
-        f"in {same} of {len(rows)} cases."
-    )
-    return "\n".join(lines)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from kto_lab import recipes
-from kto_utils.evaluate import kl_of, least_kl, rates_of, reply_logps, sample_replies, sampled_kl
+from kto_lab.price import least_kl, sampled_kl
+from kto_utils.evaluate import kl_of, rates_of, reply_logps, sample_replies
 from kto_utils.model import load_reference_model, reference_of
 from kto_utils.tokenizer import load_tokenizer
 from kto_utils.world import Question, replies, reworded_questions, trained_questions, untouched_questions

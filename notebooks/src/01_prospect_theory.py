@@ -310,8 +310,8 @@ plt.show()
 # %%
 for name, aversion in {"1992": 2.25, "both alike": 1.0, "gains 1.33": 1 / 1.33}.items():
     coin = 0.5 * value(10) + 0.5 * value(-10, loss_aversion=aversion)
-    verdict = "refuses" if coin < -1e-9 else "accepts" if coin > 1e-9 else "does not care"
-    print(f"{name:<10}   loss/gain = {aversion:.2f}   coin {coin:+.2f}   {verdict}")
+    choice = "refuses" if coin < -1e-9 else "accepts" if coin > 1e-9 else "does not care"
+    print(f"{name:<10}   loss/gain = {aversion:.2f}   coin {coin:+.2f}   {choice}")
 print(f"weight 1.33 on 3 thumbs up, 1 on 5 down: {1.33 * 3 / 5:.3f} in total, up to down")
 
 # %% [markdown]

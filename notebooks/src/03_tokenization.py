@@ -2,7 +2,6 @@
 # # 03 · From text to tokens and masks
 # Build a byte-pair tokenizer by hand, then turn a reply and its thumb into the ids and mask that KTO reads.
 
-
 # %% [markdown]
 # **You will be able to**
 # - learn merges from a corpus, and say how a text is encoded with them;
@@ -13,7 +12,6 @@
 #
 # **Time** {{times}}. Deeper: [03b](deeper/03b_merges.ipynb).
 
-
 # %% [markdown]
 # **Before you run anything**
 #
@@ -22,7 +20,6 @@
 #
 # The row becomes a list of token ids, and the loss scores some of their positions. How many? Put your guess into the
 # second cell below. Section 9 prints the answer.
-
 
 # %%
 import re
@@ -35,7 +32,7 @@ from kto_utils import world
 
 # %%
 choices = ["3", "4", "5", "18"]
-predict("scored_positions", "The reply ` No.`: how many positions are scored?", choices, guess=None, confidence=None)
+predict("scored_positions", "How many positions of ` No.` are scored?", choices, guess=None, confidence=None)
 
 # %% [markdown]
 # ## 1. Text is bytes
@@ -44,7 +41,6 @@ predict("scored_positions", "The reply ` No.`: how many positions are scored?", 
 #
 # The course keeps ids 0, 1 and 2 for three special tokens (section 6). Byte $b$ therefore gets id $b + 3$, and the
 # first free id is 259.
-
 
 # %%
 for text in ["b", "é", "€", "It is blue."]:
@@ -58,8 +54,6 @@ FIRST_MERGE_ID = FIRST_BYTE_ID + 256
 # them: take the pair of neighbours that occurs most often, give it an id of its own, repeat.
 #
 # Start with three words and how often each occurs. To count pairs, slide over every word and add its count.
-
-
 
 
 # %%
@@ -76,8 +70,6 @@ for (left, right), times in count_pairs([(b"moo", 5), (b"woof", 3), (b"roar", 2)
 
 # %% [markdown]
 # `oo` wins with 5 + 3. It becomes token 259. Merging means: walk from the left and replace the pair wherever it stands.
-
-
 
 
 # %%
@@ -102,7 +94,6 @@ for word in [b"moo", b"woof", b"roar"]:
 # winner, once. How many tokens do all ten words take then, if `moo` occurs five times, `woof` three times and `roar`
 # twice?
 
-
 # %% exercise="second_merge"
 answer = ...  # a number
 ### BEGIN SOLUTION
@@ -117,7 +108,6 @@ check.second_merge(answer)
 # One rule is missing. Without it the full stop and the next sentence's `It` could grow together into a token that
 # means nothing. So text is first cut into chunks, and no merge reaches across a cut. The blank travels with the word
 # **after** it; that decides what happens in section 8.
-
 
 # %%
 # a word with the blank before it | a number | a run of signs | white space
@@ -138,8 +128,6 @@ print(chunks("It is blue. Happy to help!"))
 # replies: 6 ways of speaking, polite or rude, times 8 answers, one of them right.
 
 
-
-
 # %%
 def train_bpe(texts, vocab_size):
     counted = Counter(piece for text in texts for piece in chunks(text))
@@ -158,8 +146,6 @@ print(len(merges), "merges learned from", len(corpus), "texts such as", corpus[0
 
 # %% [markdown]
 # To look at them, decode them. That is the easy direction: a merged token stands for the bytes of its two parts.
-
-
 
 
 # %%
@@ -183,7 +169,6 @@ print("longest:", sorted(tokens, key=len)[-7:])
 # merges and does that (in [03b](deeper/03b_merges.ipynb) you write it). Watch one word as merges are added, then three
 # texts, the last two with letters that the corpus never showed:
 
-
 # %%
 from kto_utils.tokenizer import BPETokenizer, load_tokenizer, to_fast_tokenizer
 
@@ -200,7 +185,6 @@ for text in ["The answer is Paris.", "The answer is Grüße.", "Жар-птиц�
 # ## 5. The library gives the same ids
 # Production code uses the `tokenizers` library, written in Rust. `to_fast_tokenizer` hands our merges to it. Same ids
 # on all texts?
-
 
 # %%
 library = to_fast_tokenizer(bpe)
@@ -225,8 +209,6 @@ assert tokenizer.get_vocab() == library.get_vocab()
 # real signal: anyone could end the model's turn. `split_special_tokens=True` cures that: typed text stays text.
 
 
-
-
 # %%
 def ids_of(text, tokenizer):
     return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
@@ -242,7 +224,6 @@ print(ids_of("It is blue.", tokenizer), ids_of("<eos>", tokenizer))
 #
 # Here are the eight rows that lessons 03 to 06 compute with. The bar marks the boundary; it is not in the data.
 
-
 # %%
 from kto_utils.data import load_eight_rows
 
@@ -253,8 +234,6 @@ for number, row in enumerate(rows):
 # %% [markdown]
 # ## 8. A token may span the boundary
 # Is the cut at the bar always clean? Put the blank on the other side of the bar and look.
-
-
 
 
 # %%
@@ -279,13 +258,11 @@ show_boundary("USER: Sky? ASSISTANT: ", "It is blue.")
 # So a second list, `label_mask`, is 0 on `<bos>` and prompt, and 1 on the completion and on `<eos>`: stopping is part
 # of the reply.
 
-
 # %% [markdown]
 # ### Exercise 3.2 · One row, two lists
 # ★★☆ · 8 minutes · fill in a function
 #
 # Write that down for one row, with both rules of section 8. (`ids_of` from above may help.)
-
 
 # %% exercise="tokenize_with_mask"
 def my_tokenize_with_mask(prompt, completion, tokenizer):
@@ -316,7 +293,6 @@ check.tokenize_with_mask(my_tokenize_with_mask)
 # ### Row 7, token by token
 # The lesson goes on with your function once its check has passed, and with ours until then.
 
-
 # %%
 tokenize_with_mask = check.yours_or_ours("tokenize_with_mask")
 input_ids, label_mask = tokenize_with_mask(rows[7]["prompt"], rows[7]["completion"], tokenizer)
@@ -331,7 +307,6 @@ reveal("scored_positions", "abcd"[choices.index(str(sum(label_mask)))])
 #
 # All eight rows at once. Row 4, about homework, is long because the corpus never used most of its words.
 
-
 # %%
 masks = [tokenize_with_mask(row["prompt"], row["completion"], tokenizer)[1] for row in rows]
 pictures.label_mask(masks, [row["label"] for row in rows])
@@ -341,7 +316,6 @@ pictures.label_mask(masks, [row["label"] for row in rows])
 # From the next lesson on, `tokenize_feedback` of `kto_utils.data` makes a row's lists. It adds the thumb and an
 # `attention_mask` (lesson [04](04_collator.ipynb)), and keeps only the first `max_length` tokens if you say so. What
 # is left to score of the owl row, 18 tokens of which 14 stand before the completion?
-
 
 # %%
 from kto_utils.data import tokenize_feedback
@@ -365,7 +339,6 @@ for max_length in [18, 17, 15]:
 # `reply_logp` asks it: it returns the logarithm of the reply's probability (base $e$; the unit is the *nat*). Lesson
 # [05](05_get_probs.ipynb) opens that box.
 
-
 # %%
 from kto_course.tokens import reply_logp
 
@@ -385,7 +358,6 @@ for name, before, after in [("right", prompt, reply), ("stray blank", prompt + "
 # - A row is `<bos>` + prompt + completion + `<eos>`; `label_mask` is 1 on completion and `<eos>`.
 # - Tokenize prompt + completion as one text, cut at the common beginning, keep the blank in the completion.
 # - Truncation drops `<eos>` first; a row with nothing left to score teaches nothing.
-
 
 # %% [markdown]
 # ## Questions an interviewer asks

@@ -2,7 +2,6 @@
 # # 03b · Encode, whose merges, and how often a boundary goes wrong
 # Write the encoder, let the library learn its own merges, and count the rows that a careless template spoils.
 
-
 # %% [markdown]
 # **You will be able to**
 # - encode a text from its merges, say what each merge is worth, and why two correct trainers may learn different ones;
@@ -13,12 +12,10 @@
 #
 # **Time** {{times}}.
 
-
 # %% [markdown]
 # **Before you run anything.** Your template ends in a blank, and you cut at the prompt's length. In what share of the
 # 3,072 rows of the small world (64 prompts times 48 replies) is a token of the reply lost to the prompt: none, some,
 # or all? Section 4 counts.
-
 
 # %%
 import json
@@ -33,7 +30,7 @@ from kto_course.tokens import continuation, reply_logp
 from kto_utils import world
 from kto_utils.data import load_eight_rows
 from kto_utils.plotting import use_course_style
-from kto_utils.tokenizer import CHUNK_PATTERN, chunks, count_pairs, load_tokenizer, merge, to_fast_tokenizer, train_bpe
+from kto_utils.tokenizer import CHUNK_PATTERN, chunks, count_pairs, load_tokenizer, merge, train_bpe
 
 use_course_style()
 corpus = world.corpus()
@@ -45,14 +42,12 @@ tokenizer = load_tokenizer()
 # Lesson 03 said how to encode: cut into chunks, start from bytes, apply the merge that was learned **earliest** as long
 # as any applies. `bpe.merges` is a dict {(left id, right id): new id}, in the order of learning.
 
-
 # %% [markdown]
 # ### Exercise 3.3 · Repeat history
 # ★★☆ · 6 minutes · fill in a function
 #
 # Encode one chunk. As long as two neighbours are a pair in `merges`: among those pairs take the one that was learned
 # first, and replace it by its id. A dict keeps its order. You may use `merge(word, pair, new_id)` and `pairwise`.
-
 
 # %% exercise="encode_word"
 def my_encode_word(word, merges):
@@ -77,7 +72,6 @@ check.encode_word(my_encode_word)
 # ### The same ids as the package, in the whole corpus
 # With your function if its check has passed, else with ours. (A byte's id is the byte + 3.)
 
-
 # %%
 encode_word = check.yours_or_ours("encode_word")
 
@@ -92,7 +86,6 @@ print(same, "of", len(corpus), "texts have the same ids")
 # %% [markdown]
 # ## 2. The first merges save most
 # Replay all 253 merges on the corpus and count its tokens each time.
-
 
 # %%
 pieces = Counter(piece for text in corpus for piece in chunks(text))
@@ -117,15 +110,13 @@ pictures.compression(total, [0, 50, 253])
 # so decoding shows the replacement sign. Encoding then decoding always gives the text back; the other direction does
 # not hold.
 
-
 # %%
 half = bpe.encode("é")[:1]
-print("half a character:", bpe.decode(half), "| encoded again:", bpe.encode(bpe.decode(half)), "and not", half)
+print("half a character:", bpe.decode(half), "| encoded again:", bpe.encode(bpe.decode(half)), "not", half)
 
 # %% [markdown]
 # ## 3. Two correct trainers, different merges
 # Give the library's trainer the same chunks and the same size. (`Ġ` is how a tokenizer file writes the blank.)
-
 
 # %%
 other = Tokenizer(models.BPE())
@@ -137,12 +128,17 @@ other.pre_tokenizer = pre_tokenizers.Sequence(
 )
 alphabet = pre_tokenizers.ByteLevel.alphabet()
 names = ["<pad>", "<bos>", "<eos>"]
-trainer = trainers.BpeTrainer(vocab_size=512, special_tokens=names, initial_alphabet=alphabet, show_progress=False)
+trainer = trainers.BpeTrainer(
+    vocab_size=512, special_tokens=names, initial_alphabet=alphabet, show_progress=False
+)
 other.train_from_iterator(corpus, trainer)
 
 # %%
+from kto_utils.tokenizer import to_fast_tokenizer
+
 theirs = [tuple(pair) for pair in json.loads(other.to_str())["model"]["merges"]]
-ours = [tuple(pair) for pair in json.loads(to_fast_tokenizer(bpe).backend_tokenizer.to_str())["model"]["merges"]]
+as_file = to_fast_tokenizer(bpe).backend_tokenizer.to_str()
+ours = [tuple(pair) for pair in json.loads(as_file)["model"]["merges"]]
 first = next(n for n in range(253) if ours[n] != theirs[n])
 print(len(set(ours) & set(theirs)), "of", len(ours), "merges in common; first difference at number", first)
 print("ours:", ours[first], "theirs:", theirs[first])
@@ -150,7 +146,6 @@ print("tokens needed:", total[-1], "and", sum(len(other.encode(text).ids) for te
 
 # %% [markdown]
 # Who is wrong? Replay our merges up to the first difference, and count the two candidates.
-
 
 # %%
 counts = count_pairs(stages[first].items())
@@ -161,7 +156,6 @@ for pair in [" I", "It"]:
 # Nobody: it is a tie, and the two order their candidates differently. (Break ties the library's way and all 253 agree;
 # a test of this course does.) But a model and its tokenizer belong together: with the other file, token 263 would mean
 # something else. The course ships ours.
-
 
 # %% [markdown]
 # ## 4. Three ways to cut, counted
@@ -175,8 +169,6 @@ for pair in [" I", "It"]:
 #
 # Does it matter for your data? Count. Here are all rows of the small world, with the blank on either side, and with the
 # template ending in a line break.
-
-
 
 
 # %%
@@ -206,13 +198,11 @@ for name, split in templates.items():
 # are one run of white space, and ` It` falls apart into ` `, `I` and `t`. Run this loop over your own rows before you
 # train: zero is possible, and then keep it as a test.
 
-
 # %% [markdown]
 # ## 5. What goes wrong: the blank stays when the model speaks
 # The common-beginning rule would have saved the *training* row of lesson 03: it tokenizes prompt and completion as one
 # text, so the stray blank joins ` It`. But when the model *generates*, there is no completion yet, and the stray blank
 # stays a token of its own. Let it talk, always taking the likeliest token.
-
 
 # %%
 row = load_eight_rows()[0]
@@ -222,7 +212,6 @@ for text in [row["prompt"], row["prompt"] + " "]:
 # %% [markdown]
 # A second way to join parts wrongly leaves no trace in the text either: `tokenizer.encode` puts its own `<bos>` in
 # front of the completion.
-
 
 # %%
 prompt, reply = row["prompt"], row["completion"]
@@ -236,7 +225,6 @@ for name, reply_ids in {"right": ids_of(reply), "<bos> in the middle": tokenizer
 # - Three rules for the boundary agree on a clean cut. Count the rows where they do not.
 # - A template that ends in a blank spoils every row here, and generation even where training was saved.
 # - A second `<bos>` is invisible in the text and ruins the reply's probability.
-
 
 # %% [markdown]
 # ## Sources

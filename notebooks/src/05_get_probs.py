@@ -81,8 +81,8 @@ for word, x in zip(words, scores, strict=True):
 # %% [markdown]
 # ## 2. The shift: each place predicts the next token
 #
-# The logits at a place are the model's guess *after reading* that token. So place 0 predicts token 1, place 1 predicts
-# token 2, and the last place predicts a token that we do not have. Nothing predicts the first token. torch's
+# The logits at a place are the model's guess *after reading* that token. So place 0 predicts token 1, place 1
+# predicts token 2, and the last place predicts a token that we do not have. Nothing predicts the first token. torch's
 # `log_softmax` does the subtraction at all places, along the axis of the words.
 
 # %%
@@ -98,9 +98,9 @@ for b in range(2):
 #
 # ## 3. Gather picks, the mask drops
 #
-# For real batches you want calls instead of loops. `gather` picks along an axis. Two guests see three prices each; the
-# first orders dish 2, the second dish 0. The index needs as many axes as the table, so it gets one more, and `squeeze`
-# takes it away. The second guest never came: `masked_fill` writes 0 where its mask is True.
+# For real batches you want calls instead of loops. `gather` picks along an axis. Two guests see three prices each;
+# the first orders dish 2, the second dish 0. The index needs as many axes as the table, so it gets one more, and
+# `squeeze` takes it away. The second guest never came: `masked_fill` writes 0 where its mask is True.
 
 # %%
 prices = torch.tensor([[3, 5, 9], [2, 4, 8]])
@@ -168,8 +168,8 @@ for text, logp in zip(texts[1:], logps[0, start - 1 : end - 1], strict=True):
 # %% [markdown]
 # Three tokens carry a decision: how to open, which colour, which ending. The others cost almost nothing.
 #
-# The shift as a picture: each line is a place, named by the token just read (`:` ends the prompt), each column a token
-# of the reply.
+# The shift as a picture: each line is a place, named by the token just read (`:` ends the prompt), each column a
+# token of the reply.
 
 # %%
 pictures.shift(logits[0, start - 1 : end - 1].log_softmax(-1)[:, ids[0, start:end]], texts)
@@ -242,8 +242,8 @@ print(f"cross entropy {cross_entropy:.4f}   log-probability {logps[0].sum():.4f}
 # %% [markdown]
 # ## 7. The log-ratio starts at exactly 0
 #
-# KTO compares the model in training, the **policy** $\pi$, with its frozen copy, the **reference**. Their **log-ratio**
-# is
+# KTO compares the model in training, the **policy** $\pi$, with its frozen copy, the **reference**. Their
+# **log-ratio** is
 #
 # $$r = \log\pi(y \mid x) - \log\pi_\mathrm{ref}(y \mid x).$$
 #
@@ -260,8 +260,8 @@ print("r", r, "\nall exactly 0:", bool((r == 0).all()))
 # %% [markdown]
 # Two things break this check, each in its own way. **Dropout** switches off random parts of a model in training: the
 # policy that you score is not the one that you copied. **An alias**, `reference = policy`, is a second name and no
-# second model. It passes the check, and goes on passing it after the policy has changed. Below, a change of one matrix
-# stands in for training.
+# second model. It passes the check, and goes on passing it after the policy has changed. Below, a change of one
+# matrix stands in for training.
 
 # %%
 with_dropout = load_reference_model().train()
@@ -292,11 +292,11 @@ print(f"all 48 add up to:   shifted {sums.exp().sum():.2f}, unshifted {unshifted
 reveal("unshifted_score", "c")
 
 # %% [markdown]
-# 92 nats too low: a factor of $10^{40}$. In the picture of section 4 these are the cells *below* the bright diagonal: a
-# model hardly ever repeats the token it has just read.
+# 92 nats too low: a factor of $10^{40}$. In the picture of section 4 these are the cells *below* the bright diagonal:
+# a model hardly ever repeats the token it has just read.
 #
-# The check of section 7 does not see it: policy and copy still agree. The check of section 5 does: 48 replies that are
-# nearly all the model ever says cannot add up to nothing.
+# The check of section 7 does not see it: policy and copy still agree. The check of section 5 does: 48 replies that
+# are nearly all the model ever says cannot add up to nothing.
 #
 # From the next lesson on both functions come from `kto_utils.logprobs`: the same mathematics plus error checks.
 #
@@ -311,7 +311,7 @@ reveal("unshifted_score", "c")
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# {{questions length_normalised missing_shift sequence_logratio}}
+# {{questions length_normalised first_token_logits sequence_logratio}}
 
 # %% [markdown]
 # ## Sources

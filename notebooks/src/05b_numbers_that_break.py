@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 05b · Numbers that break
 #
-# See where log-probabilities lose their digits or turn into NaN, harden `get_probs`, and watch which tokens of a reply
-# move.
+# See where log-probabilities lose their digits or turn into NaN, harden `get_probs`, and watch which tokens of a
+# reply move.
 
 # %% [markdown]
 # **You will be able to**
@@ -19,7 +19,6 @@
 import math
 
 import torch
-import torch.nn.functional as F
 
 from kto_course import check
 from kto_course.checks.lesson_05 import mystery_scores
@@ -37,8 +36,8 @@ use_course_style()
 torch.set_printoptions(precision=4, sci_mode=False)
 
 # %% [markdown]
-# **Before you run anything.** Somebody takes the softmax first and the logarithm afterwards. On which tokens does this
-# go wrong: the likely ones, the unlikely ones, or none? Section 2 answers.
+# **Before you run anything.** Somebody takes the softmax first and the logarithm afterwards. On which tokens does
+# this go wrong: the likely ones, the unlikely ones, or none? Section 2 answers.
 #
 # Everything below starts from lesson 05's eight rows and its `get_probs`, written down once more.
 
@@ -64,9 +63,9 @@ print(logps.sum(-1))
 # %% [markdown]
 # ## 1. A reply's number knows nothing of its neighbours
 #
-# It belongs to this reply and its prompt alone. So four things must *not* matter: noise on the logits of the prompt or
-# of the padding, the other rows of the batch, and how much padding they cause. One thing must: the *last* place of the
-# prompt predicts the reply's first token.
+# It belongs to this reply and its prompt alone. So four things must *not* matter: noise on the logits of the prompt
+# or of the padding, the other rows of the batch, and how much padding they cause. One thing must: the *last* place of
+# the prompt predicts the reply's first token.
 
 # %%
 def with_noise(places):
@@ -225,7 +224,7 @@ assert torch.allclose(get_probs(logits, ids, label_mask), logps, atol=1e-12)
 assert torch.equal(get_probs(logits, ids, label_mask), logprobs.get_probs(logits, ids, label_mask))
 
 # %% [markdown]
-# The package's `get_probs` is this plus error checks. A NaN *inside* a reply is no case for hiding. Averaging the losses
+# The package's `get_probs` is this plus error checks. A NaN *inside* a reply must not be hidden. Averaging the losses
 # with `nanmean` would skip the row, and the gradient would still be ruined. The package names the row instead.
 
 # %%
@@ -243,8 +242,8 @@ except ValueError as error:
 # %% [markdown]
 # ## 6. Few tokens of a reply move
 #
-# A log-ratio is a sum over tokens, so you can ask *where* a policy has changed. Praise one reply, `It is blue. Happy to
-# help!`: ten plain gradient steps that raise its log-probability, nothing else.
+# A log-ratio is a sum over tokens, so you can ask *where* a policy has changed. Praise one reply, `It is blue. Happy
+# to help!`: ten plain gradient steps that raise its log-probability, nothing else.
 
 # %%
 question = trained_questions()[0]
@@ -282,8 +281,8 @@ pictures.tokens_moved(moved, lines, kinds)
 
 # %% [markdown]
 # Nobody said a word about the other five, and all of them moved. Replies that open otherwise lose, the polite ones as
-# well. A rude one rises: it shares the opening and the colour with the praised one. Only contrast can separate the two,
-# and that is what thumbs on *other* replies are for.
+# well. A rude one rises: it shares the opening and the colour with the praised one. Only contrast can separate the
+# two, and that is what thumbs on *other* replies are for.
 
 # %% [markdown]
 # ### Exercise 5.4 · A log-ratio that adds up
@@ -319,8 +318,8 @@ check.logratio(my_logratio)
 # %% [markdown]
 # ## 7. What goes wrong: training without the shift
 #
-# Two small models, one with the shift and one without, 40 steps each on the eight replies. After each token of a reply,
-# how often is the likeliest word the token just read, and how often the next one?
+# Two small models, one with the shift and one without, 40 steps each on the eight replies. After each token of a
+# reply, how often is the likeliest word the token just read, and how often the next one?
 
 # %%
 def habits(shift):
@@ -345,8 +344,8 @@ for name, shift in (("with shift", 1), ("without", 0)):
     print(f"{name:10s}: loss {loss:.2f}, token just read {current:.2f}, next token {following:.2f}")
 
 # %% [markdown]
-# Without the shift the loss is even lower, and the model has learned to repeat what it just read. The loss alone would
-# not have told you.
+# Without the shift the loss is even lower, and the model has learned to repeat what it just read. The loss alone
+# would not have told you.
 #
 # ## Recap
 #

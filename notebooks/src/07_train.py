@@ -269,8 +269,9 @@ print(f"so the loss is at least about {n_up / len(feedback) * up_weight * cost:.
       f"last 50 steps: {sum(row['loss'] for row in history[-50:]) / 50:.4f}")  # fmt: skip
 
 # %% [markdown]
-# Nearly half of its weight, with a perfect model! This loss looks high and has little left to gain. Exactly half the
-# mean weight at step 50 would be a bug: nothing learns. A loss near **zero** is bad news: see section 7.
+# Nearly half of its weight, with a perfect model! This loss looks high and has little left to gain. (Single batches
+# stray from these means.) Exactly half the mean weight at step 50 would be a bug: nothing learns. A loss near
+# **zero** is bad news: see section 7.
 #
 # ### Is `kl` = 0 a bug?
 #
@@ -400,7 +401,7 @@ pictures.collapse(history, run)
 # %% [markdown]
 # ## Questions an interviewer asks
 #
-# {{questions what_to_monitor kl_zero_in_logs learning_rate}}
+# {{questions what_to_monitor learning_rate worst_mistakes}}
 #
 # ## Sources
 #

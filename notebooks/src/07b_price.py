@@ -23,6 +23,7 @@ import torch
 
 from kto_course import check, predict, reveal
 from kto_course.pictures import lesson_07b as pictures
+from kto_lab import price
 from kto_lab.experiments.findings import finding
 from kto_lab.experiments.protocol import EXPERIMENTS
 from kto_lab.experiments.results import best_settings, load_results, select
@@ -52,7 +53,7 @@ predict("price_of_perfection", "From 23 thumbs up in 100 to 100 in 100: the leas
 
 # %%
 reference = reference_of(load_reference_model())
-reference_rates = evaluate.question_rates(reference)  # of the 24 trained questions
+reference_rates = price.question_rates(reference)  # of the 24 trained questions
 perfection = sum(-math.log(p) for p in reference_rates) / len(reference_rates)
 
 print(f"reference rates from {min(reference_rates):.4f} to {max(reference_rates):.4f}")
@@ -162,16 +163,16 @@ paid = {}
 print("                  thumbs up  anything else  least KL   bound   sampled KL")
 for name, questions in SETS.items():
     rates = evaluate.rates(policy, questions)
-    least = least_kl(evaluate.question_rates(reference, questions), rates["thumbs_up"])
+    least = least_kl(price.question_rates(reference, questions), rates["thumbs_up"])
     bound = exact_kl(policy, reference, questions)
-    sampled, error = evaluate.sampled_kl(policy, reference, questions, n=32, seed=0)
+    sampled, error = price.sampled_kl(policy, reference, questions, n=32, seed=0)
     paid[name] = rates["thumbs_up"], sampled, error
     print(f"{name:<16} {rates['thumbs_up']:10.4f} {1 - rates['listed']:14.4f} {least:9.4f} {bound:7.4f} "
           f"{sampled:8.4f} ± {error:.4f}")  # fmt: skip
 
 start = evaluate.rates(reference)["thumbs_up"]
 targets = [start + (1 - start) * i / 100 for i in range(101)]
-curve = [evaluate.least_kl(reference_rates, target) for target in targets]
+curve = [price.least_kl(reference_rates, target) for target in targets]
 pictures.frontier(curve, targets, paid)
 
 # %% [markdown]
@@ -201,7 +202,7 @@ pictures.paths(curve, targets, {
 print("method  seed   thumbs up   listed   above least KL: bound   sampled")
 for run in select(results, "frontier"):
     up, listed, above = (run[f"trained {key}"] for key in ("thumbs_up", "listed", "excess_kl"))
-    sampled = run["kl_sampled"] - evaluate.least_kl(reference_rates, up)
+    sampled = run["kl_sampled"] - price.least_kl(reference_rates, up)
     print(f"{run['method']:<6} {run['seed']:5d} {up:11.4f} {listed:8.4f} {above:22.4f} {sampled:9.4f}"
           f" ± {run['kl_error']:.4f}")  # fmt: skip
 print(finding(results, "frontier").sentence)

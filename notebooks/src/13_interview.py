@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from kto_course import check, interview, predict, reveal
 
 # %%
-predict("cramming", "Ten times in one evening, each time you could say it. When does the question come again?",
+predict("cramming", "Ten times in one evening, each time it went well. When does it come again?",
         ["in 16 days", "tomorrow", "never"], guess=None, confidence=None)  # fmt: skip
 
 # %% [markdown]
@@ -150,8 +150,8 @@ reveal("cramming", "b")
 def my_sequence_logps(model, input_ids, attention_mask, label_mask):
     """log pi(completion | prompt) of each row, in nats: ids and masks (B, T) -> (B,).
 
-    model(input_ids=..., attention_mask=...).logits are (B, T, V). label_mask is 1 on completion tokens. A gradient
-    reaches the model.
+    model(input_ids=..., attention_mask=...).logits are (B, T, V). label_mask is 1 on completion tokens.
+    A gradient reaches the model.
     """
     ### BEGIN SOLUTION
     logits = model(input_ids=input_ids, attention_mask=attention_mask).logits[:, :-1]

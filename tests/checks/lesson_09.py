@@ -13,17 +13,93 @@ def answer(x, v):
 """
 
 
-def row(expression, before=""):
-    """A my_apo_zero_rows that ends in this expression."""
-    return f"""
-def answer(policy_logps, reference_logps, label, beta):
-    r = policy_logps - reference_logps
-    {before}
-    return {expression}
-"""
-
-
 ANSWERS = {
+    "value_of_loss": {
+        "right": {
+            "two calls": "lambda loss, reference_point, x: loss(reference_point) - loss(reference_point + x)",
+            "minus and a constant": """
+def answer(loss, reference_point, x):
+    def moved(distance):
+        return -loss(reference_point + distance)
+    return moved(x) - moved(torch.zeros_like(x))
+""",
+            "a loop": """
+def answer(loss, reference_point, x):
+    values = []
+    for i in range(len(x)):
+        at, away = reference_point[i : i + 1], reference_point[i : i + 1] + x[i : i + 1]
+        values.append(loss(at) - loss(away))
+    return torch.cat(values)
+""",
+            "one call": """
+def answer(loss, reference_point, x):
+    at, away = loss(torch.cat((reference_point, reference_point + x))).chunk(2)
+    return at - away
+""",
+        },
+        "wrong": {
+            "turned round": ("turned_round", "lambda loss, z, x: loss(z + x) - loss(z)"),
+            "not moved": ("not_zeroed", "lambda loss, z, x: -loss(z + x)"),
+            "one minus": ("one_minus", "lambda loss, z, x: 1 - loss(z + x)"),
+            "no reference point": ("reference_ignored", "lambda loss, z, x: loss(torch.zeros_like(x)) - loss(x)"),
+            "minus the loss of x": ("reference_ignored", "lambda loss, z, x: -loss(x)"),
+            "x as reward": ("x_as_reward", "lambda loss, z, x: loss(z) - loss(x)"),
+            "distance of the distance": ("distance_twice", "lambda loss, z, x: loss(z) - loss(x - z)"),
+            "only subtracted": ("distance_twice", "lambda loss, z, x: -loss(x - z)"),
+            "the other side": ("other_side", "lambda loss, z, x: loss(z) - loss(z - x)"),
+            "other side, turned": ("other_side", "lambda loss, z, x: loss(z - x) - loss(z)"),
+            "zero at reward 0": ("zero_elsewhere", "lambda loss, z, x: loss(0 * x) - loss(z + x)"),
+            "row 0 for all": ("first_reference", "lambda loss, z, x: loss(z[:1].expand_as(x)) - loss(z[0] + x)"),
+            "summed": ("one_number", "lambda loss, z, x: (loss(z) - loss(z + x)).sum()"),
+            "averaged": ("one_number", "lambda loss, z, x: loss(z).mean() - loss(z + x).mean()"),
+            "a ratio": ("divided", "lambda loss, z, x: loss(z) / loss(z + x)"),
+            "x changed": ("changed_arguments", """
+def answer(loss, reference_point, x):
+    x += reference_point
+    return loss(reference_point) - loss(x)
+"""),
+            "detached": ("no_gradient", "lambda loss, z, x: loss(z) - loss(z + x.detach())"),
+            "half a push": ("gradient", """
+def answer(loss, z, x):
+    v = loss(z) - loss(z + x)
+    return (v + v.detach()) / 2
+"""),
+            "numbers": ("type", "lambda loss, z, x: (loss(z) - loss(z + x)).tolist()"),
+            "loss not called": ("raised", "lambda loss, z, x: loss - loss(z + x)"),
+        },
+    },
+    "trust_tenth": {
+        "right": {"formula": "math.log(9) / 0.1", "rounded": "22", "a tensor": "-torch.logit(torch.tensor(0.1)) / 0.1"},
+        "wrong": {
+            "signed": ("negative", "-22"),
+            "beta multiplied": ("beta_multiplied", "0.1 * math.log(9)"),
+            "beta missing": ("beta_missing", "math.log(9)"),
+            "beta twice": ("beta_twice", "math.log(9) / 0.1**2"),
+            "a tenth of its own peak": ("own_peak", "36.4"),
+            "a tenth of DPO's full push": ("dpo_full", "20.6"),
+            "logarithm of p": ("no_odds", "-math.log(0.1) / 0.1"),
+            "base ten": ("log10", "math.log10(9) / 0.1"),
+            "odds": ("odds_not_log", "90"),
+            "a guess": ("values", "50"),
+            "text": ("type", "'22 nats'"),
+            "NaN": ("nan", "math.nan"),
+        },
+    },
+    "rising_share": {
+        "right": {"fraction": "2 / 3", "two decimals": "0.67", "a tensor": "torch.tensor(2.0) / 3"},
+        "wrong": {
+            "dislikes": ("turned_round", "1 / 3"),
+            "equal weights": ("equal_weights", "0.5"),
+            "odds": ("odds", "2 / 1"),
+            "percent": ("percent", "66.67"),
+            "the share of the text": ("seen", "0.6"),
+            "three quarters": ("up_doubled", "3 / 4"),
+            "a guess": ("values", "0.9"),
+            "text": ("type", "'two thirds'"),
+            "two numbers": ("type", "[2, 3]"),
+            "NaN": ("nan", "math.nan"),
+        },
+    },
     "halo_points": {
         "right": {
             "tensors": halo(),
@@ -105,112 +181,6 @@ def answer(x, v):
             "a mask of another length": ("raised", halo(gains="(slope[x >= 0].diff() <= 1e-9).all()")),
             "no return": ("open", "def answer(x, v):\n    slope = v.diff() / x.diff()"),
             "divided in place": ("changed_arguments", halo(before="x /= 2")),
-        },
-    },
-    "value_of_loss": {
-        "right": {
-            "two calls": "lambda loss, reference_point, x: loss(reference_point) - loss(reference_point + x)",
-            "minus and a constant": """
-def answer(loss, reference_point, x):
-    def moved(distance):
-        return -loss(reference_point + distance)
-    return moved(x) - moved(torch.zeros_like(x))
-""",
-            "a loop": """
-def answer(loss, reference_point, x):
-    values = []
-    for i in range(len(x)):
-        at, away = reference_point[i : i + 1], reference_point[i : i + 1] + x[i : i + 1]
-        values.append(loss(at) - loss(away))
-    return torch.cat(values)
-""",
-            "one call": """
-def answer(loss, reference_point, x):
-    at, away = loss(torch.cat((reference_point, reference_point + x))).chunk(2)
-    return at - away
-""",
-        },
-        "wrong": {
-            "turned round": ("turned_round", "lambda loss, z, x: loss(z + x) - loss(z)"),
-            "not moved": ("not_zeroed", "lambda loss, z, x: -loss(z + x)"),
-            "one minus": ("one_minus", "lambda loss, z, x: 1 - loss(z + x)"),
-            "no reference point": ("reference_ignored", "lambda loss, z, x: loss(torch.zeros_like(x)) - loss(x)"),
-            "minus the loss of x": ("reference_ignored", "lambda loss, z, x: -loss(x)"),
-            "x as reward": ("x_as_reward", "lambda loss, z, x: loss(z) - loss(x)"),
-            "distance of the distance": ("distance_twice", "lambda loss, z, x: loss(z) - loss(x - z)"),
-            "only subtracted": ("distance_twice", "lambda loss, z, x: -loss(x - z)"),
-            "the other side": ("other_side", "lambda loss, z, x: loss(z) - loss(z - x)"),
-            "other side, turned": ("other_side", "lambda loss, z, x: loss(z - x) - loss(z)"),
-            "zero at reward 0": ("zero_elsewhere", "lambda loss, z, x: loss(0 * x) - loss(z + x)"),
-            "row 0 for all": ("first_reference", "lambda loss, z, x: loss(z[:1].expand_as(x)) - loss(z[0] + x)"),
-            "summed": ("one_number", "lambda loss, z, x: (loss(z) - loss(z + x)).sum()"),
-            "averaged": ("one_number", "lambda loss, z, x: loss(z).mean() - loss(z + x).mean()"),
-            "a ratio": ("divided", "lambda loss, z, x: loss(z) / loss(z + x)"),
-            "x changed": ("changed_arguments", """
-def answer(loss, reference_point, x):
-    x += reference_point
-    return loss(reference_point) - loss(x)
-"""),
-            "detached": ("no_gradient", "lambda loss, z, x: loss(z) - loss(z + x.detach())"),
-            "half a push": ("gradient", """
-def answer(loss, z, x):
-    v = loss(z) - loss(z + x)
-    return (v + v.detach()) / 2
-"""),
-            "numbers": ("type", "lambda loss, z, x: (loss(z) - loss(z + x)).tolist()"),
-            "loss not called": ("raised", "lambda loss, z, x: loss - loss(z + x)"),
-        },
-    },
-    "trust_tenth": {
-        "right": {"formula": "math.log(9) / 0.1", "rounded": "22", "a tensor": "-torch.logit(torch.tensor(0.1)) / 0.1"},
-        "wrong": {
-            "signed": ("negative", "-22"),
-            "beta multiplied": ("beta_multiplied", "0.1 * math.log(9)"),
-            "beta missing": ("beta_missing", "math.log(9)"),
-            "beta twice": ("beta_twice", "math.log(9) / 0.1**2"),
-            "a tenth of its own peak": ("own_peak", "36.4"),
-            "a tenth of DPO's full push": ("dpo_full", "20.6"),
-            "logarithm of p": ("no_odds", "-math.log(0.1) / 0.1"),
-            "base ten": ("log10", "math.log10(9) / 0.1"),
-            "odds": ("odds_not_log", "90"),
-            "a guess": ("values", "50"),
-            "text": ("type", "'22 nats'"),
-            "NaN": ("nan", "math.nan"),
-        },
-    },
-    "apo_zero_rows": {
-        "right": {
-            "KTO at 0": "lambda p, q, label, beta: kto_loss(p, q, label, z0=0.0, beta=beta)",
-            "two cases": row("torch.where(label, torch.sigmoid(-beta * r), torch.sigmoid(beta * r))"),
-            "one minus": row("1 - torch.sigmoid(beta * torch.where(label, r, -r))"),
-            "by exponentials": row("1 / (1 + torch.exp(beta * r * (2 * label - 1)))"),
-            "a loop": row("torch.stack([torch.sigmoid(-beta * a if up else beta * a) for a, up in zip(r, label)])"),
-        },
-        "wrong": {
-            "signs turned": ("turned_round", row("torch.where(label, torch.sigmoid(beta * r), torch.sigmoid(-beta * r))")),
-            "models exchanged": ("turned_round", "lambda p, q, label, beta: kto_loss(q, p, label, 0.0, beta)"),
-            "thumbs exchanged": ("turned_round", "lambda p, q, label, beta: kto_loss(p, q, ~label, 0.0, beta)"),
-            "minus the value": ("turned_round", row("-torch.sigmoid(beta * torch.where(label, r, -r))")),
-            "all liked": ("label_ignored", row("torch.sigmoid(-beta * r)")),
-            "all disliked": ("label_ignored", row("torch.sigmoid(beta * r)")),
-            "both terms": ("pair_summed", row("torch.sigmoid(-beta * r) + torch.sigmoid(beta * r)")),
-            "beta of the default": ("beta_ignored", "lambda p, q, label, beta: kto_loss(p, q, label, 0.0)"),
-            "beta forgotten": ("beta_ignored", row("torch.sigmoid(torch.where(label, -r, r))")),
-            "beta twice": ("beta_twice", row("torch.sigmoid(beta**2 * torch.where(label, -r, r))")),
-            "beta twice, by rewards": ("beta_twice", "lambda p, q, label, beta: kto_loss(beta * p, beta * q, label, 0.0, beta)"),
-            "log sigmoid": ("log_sigmoid", row("-F.logsigmoid(beta * torch.where(label, r, -r))")),
-            "z0 of the rows": ("z0_of_batch", row("kto_loss(policy_logps, reference_logps, label, r.mean().clamp(min=0), beta)")),
-            "z0 not clamped": ("z0_of_batch", row("kto_loss(policy_logps, reference_logps, label, r.mean(), beta)")),
-            "reference lost": ("reference_ignored", row("kto_loss(policy_logps, 0 * r, label, 0.0, beta)")),
-            "averaged": ("one_number", row("kto_loss(policy_logps, reference_logps, label, 0.0, beta).mean()")),
-            "summed": ("one_number", row("kto_loss(policy_logps, reference_logps, label, 0.0, beta).sum()")),
-            "liked rows only": ("half_of_rows", row("label * torch.sigmoid(-beta * r)")),
-            "disliked rows only": ("half_of_rows", row("~label * torch.sigmoid(beta * r)")),
-            "policy detached": ("no_gradient", row("kto_loss(policy_logps.detach(), reference_logps, label, 0.0, beta)")),
-            "half the gradient": ("gradient", row("kto_loss((policy_logps + policy_logps.detach()) / 2, reference_logps, label, 0.0, beta)")),
-            "another z0": ("values", row("kto_loss(policy_logps, reference_logps, label, 0.5, beta)")),
-            "no label": ("raised", row("kto_loss(policy_logps, reference_logps, 0.0, beta)")),
-            "label overwritten": ("changed_arguments", row("torch.sigmoid(-beta * r)", "label[:] = True")),
         },
     },
     "ipo_odds": {

@@ -23,15 +23,6 @@ def answer(rows):
 """
 
 
-def weights(result):
-    return f"""
-def answer(rows):
-    n_up = sum(row["label"] for row in rows)
-    n_down = len(rows) - n_up
-    return {result}
-"""
-
-
 ANSWERS = {
     "own_median": {
         "right": {
@@ -86,6 +77,25 @@ def answer(rows):
     return [row["stars"] > 3 for row in rows]
 """),
             "no return": ("open", thumbs().replace("return", "thumbs =")),
+        },
+    },
+    "batch_for_rare": {
+        "right": {
+            "search": "next(n for n in range(1, 100) if 0.95**n <= 0.1)",
+            "a number": "45",
+            "a tensor": "torch.ceil(torch.tensor(0.1).log() / torch.tensor(0.95).log())",
+        },
+        "wrong": {
+            "one in twenty": ("linear", "20"),
+            "rounded down": ("rounded_down", "44"),
+            "not whole": ("not_whole", "float(torch.tensor(0.1).log() / torch.tensor(0.95).log())"),
+            "shares divided": ("share_times", "0.9 / 0.05"),
+            "nine in ten without": ("turned_round", "3"),
+            "batches of ups": ("all_up", "1"),
+            "a guess": ("values", "64"),
+            "text": ("type", "'45'"),
+            "a range": ("type", "[44, 45]"),
+            "NaN": ("nan", "float('nan')"),
         },
     },
     "split_votes": {
@@ -151,62 +161,8 @@ def answer(rows):
 """),
         },
     },
-    "counted_weights": {
-        "right": {
-            "two maxima": weights("(max(n_down / n_up, 1), max(n_up / n_down, 1))"),
-            "two cases": weights("(n_down / n_up, 1.0) if n_down > n_up else (1.0, n_up / n_down)"),
-            "the package's": weights("balanced_weights(n_up, n_down)"),
-            "by the larger number": """
-def answer(rows):
-    counts = Counter(row["label"] for row in rows)
-    most = max(counts.values())
-    return [most / counts[True], most / counts[False]]
-""",
-        },
-        "wrong": {
-            "as found": ("turned_round", weights("(n_up / n_down, 1.0)")),
-            "exchanged": ("turned_round", weights("(max(1.0, n_up / n_down), max(1.0, n_down / n_up))")),
-            "the counts": ("turned_round", weights("(float(n_up), float(n_down))")),
-            "the shares": ("turned_round", weights("(n_up / len(rows), n_down / len(rows))")),
-            "none": ("both_weights_1", weights("(1.0, 1.0)")),
-            "all rows over up": ("all_rows", weights("(len(rows) / n_up, 1.0)")),
-            "four thirds": ("four_thirds", weights("balanced_weights(n_up, n_down, 4 / 3)")),
-            "whole division": ("whole_numbers", weights("(max(1, n_down // n_up), max(1, n_up // n_down))")),
-            "rounded": ("whole_numbers", weights("(round(max(1, n_down / n_up)), round(max(1, n_up / n_down)))")),
-            "below 1": ("not_scaled", weights("(1.0, n_up / n_down)")),
-            "one over the counts": ("not_scaled", weights("(1 / n_up, 1 / n_down)")),
-            "only for rare thumbs up": ("not_scaled", weights("(n_down / n_up, 1.0)")),
-            "mean weight 1": ("not_scaled", weights("(len(rows) / (2 * n_up), len(rows) / (2 * n_down))")),
-            "square roots": ("values", weights("(max(1.0, (n_down / n_up) ** 0.5), max(1.0, (n_up / n_down) ** 0.5))")),
-            "one number": ("type", weights("n_down / n_up")),
-            "labels counted as text": ("raised", weights("(rows.count('down') / rows.count('up'), 1.0)")),
-        },
-    },
-    "batch_for_rare": {
-        "right": {
-            "search": "next(n for n in range(1, 100) if 0.95**n <= 0.1)",
-            "a number": "45",
-            "a tensor": "torch.ceil(torch.tensor(0.1).log() / torch.tensor(0.95).log())",
-        },
-        "wrong": {
-            "one in twenty": ("linear", "20"),
-            "rounded down": ("rounded_down", "44"),
-            "not whole": ("not_whole", "float(torch.tensor(0.1).log() / torch.tensor(0.95).log())"),
-            "shares divided": ("share_times", "0.9 / 0.05"),
-            "nine in ten without": ("turned_round", "3"),
-            "batches of ups": ("all_up", "1"),
-            "a guess": ("values", "64"),
-            "text": ("type", "'45'"),
-            "a range": ("type", "[44, 45]"),
-            "NaN": ("nan", "float('nan')"),
-        },
-    },
 }  # fmt: skip
 
 EQUIVALENT = {
     "own_median": {"d > 0 -> d >= 0": "d == 0 has been answered before"},
-    "counted_weights": {
-        "max(1.0, n_down / n_up) -> max(n_down / n_up, 1.0)": "the larger of two numbers, in any order",
-        "max(1.0, n_up / n_down) -> max(n_up / n_down, 1.0)": "the same",
-    },
 }
