@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 
-from kto_course import build
+from kto_course import build, checks
 from kto_course.handouts import anki, card, formula_card, products, quiz, wording
 from kto_course.questions import load_questions
 from kto_lab.price import least_kl
@@ -468,9 +468,9 @@ def test_a_formula_with_another_operator_is_noticed(line):
 
 @each_formula
 def test_the_card_names_a_section_that_exists(line):
-    assert formula_card.notebook_of(line)[:2] == line.lesson
+    assert checks.home_of(int(line.lesson), line.section)[:2] == line.lesson
     with pytest.raises(LookupError, match="neither lesson"):
-        formula_card.notebook_of(dataclasses.replace(line, section="99. Nowhere"))
+        checks.home_of(int(line.lesson), "99. Nowhere")
 
 
 def test_a_share_on_the_card_is_computed():

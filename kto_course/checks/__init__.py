@@ -64,6 +64,20 @@ def exercise_cell(id: str) -> str:
     raise LookupError(f"none of {[path.name for path in paths]} has a cell with exercise=\"{id}\"")
 
 
+def home_of(lesson: int, section: str) -> str:
+    """The notebook of a lesson that has this section (a `## ` heading, its number left out): "06" or "06b".
+
+    Raises:
+        LookupError: neither has it.
+    """
+    wanted = re.sub(r"^\d+\. ", "", section)
+    for path in sources(lesson):
+        headings = re.findall(r"^# ## (?:\d+\. )?(.+)$", path.read_text(encoding="utf-8"), flags=re.M)
+        if wanted in headings:
+            return path.stem.split("_")[0]
+    raise LookupError(f"neither lesson {lesson:02d} nor its deeper notebook has a section “{section}”")
+
+
 def solved_cell(id: str) -> tuple[str, range]:
     """The exercise's cell with our solution in it, without markers.
 

@@ -215,18 +215,6 @@ SYMBOLS = (
 )
 
 
-def notebook_of(line: Formula) -> str:
-    """"06" or "06b": the one whose source has the section.
-
-    Raises:
-        LookupError: neither has.
-    """
-    for path in checks.sources(int(line.lesson)):
-        if f"# ## {line.section}\n" in path.read_text(encoding="utf-8"):
-            return path.stem.split("_")[0]
-    raise LookupError(f"{line.name}: neither lesson {line.lesson} nor its deeper notebook has “{line.section}”")
-
-
 def draw() -> Figure:
     """The card as a matplotlib figure, A4 upright, black and one grey."""
     with mpl.style.context(["default", STYLE_FILE]), mpl.rc_context({"figure.constrained_layout.use": False}):
@@ -250,7 +238,7 @@ def draw() -> Figure:
                 fig.text(left, middle + 0.0065, line.name, fontsize=8.8, va="center")
                 fig.text(left, middle - 0.0065, line.note, fontsize=7.2, color=NEUTRAL, va="center")
                 fig.text(formula, middle, line.tex, fontsize=11, va="center", math_fontfamily="cm")
-                place = f"{notebook_of(line)}, {line.section.split('.')[0]}"
+                place = f"{checks.home_of(int(line.lesson), line.section)}, {line.section.split('.')[0]}"
                 fig.text(right, middle, place, fontsize=8.8, color=NEUTRAL, ha="right", va="center")
                 y -= step
             y -= 0.006

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 
+from kto_course import checks
 from kto_course.handouts.wording import (
     bank,
     choice_list,
@@ -28,7 +29,8 @@ def _answer(question: Question) -> str:
         right_answer(question),
         f"**In 30 seconds.** {question.short}",
         f"**Often heard, and wrong:**\n\n{red_flag_list(question)}",
-        f"Derived in “{question.section}”. Source: {question.source}.",
+        f"Derived in {checks.home_of(int(question.lesson), question.section)}, “{question.section}”. "
+        f"Source: {question.source}.",
     ]
     return "\n\n".join(part for part in parts if part)
 

@@ -91,8 +91,9 @@ for name, pi in {"best policy": pi_star, "reference": pi_ref}.items():
 #
 # ## 3. What a batch can know of it
 #
-# Drawing replies from $\pi$ at each step would be slow. So KTO borrows: each question gets **another row's** reply
-# (lesson 04). Then three small steps: mean; clamp, as a KL is never negative; no gradient, so that a row is pushed by
+# Drawing replies from $\pi$ at each step would be slow. The row's own reply is no substitute: it was picked as good or
+# bad, and training pushes it. So KTO borrows: each question gets **another row's** reply (lesson 04). That is cheap,
+# and biased. Then three small steps: mean; clamp, as a KL is never negative; no gradient, so that a row is pushed by
 # its own thumb alone.
 #
 # $$z_0 = \max\Big(0,\ \frac1B\sum_{i=1}^{B} k_i\Big),\qquad k_i =

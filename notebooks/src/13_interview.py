@@ -34,21 +34,25 @@ predict("cramming", "Ten times in one evening, each time it went well. When does
 # %% [markdown]
 # ## 1. Six hours: 00, 05, 06, 08, then this page
 #
-# This is what a candidate does, in one day or in three evenings, in the open copies of the lessons.
+# This is what a candidate does, in one day or in three evenings, in the open copies of the lessons. It takes the place
+# of what those lessons say under "You need first" and "Next".
 #
 # | clock | where | what |
 # |---|---|---|
 # | 0:00 | [00](00_start_here.ipynb) | all of it: you need the picture before the formulas |
-# | 0:20 | [05](05_get_probs.ipynb) | sections 1 to 3, 5 and 7, and both exercises |
-# | 1:00 | [06](06_kto_loss.ipynb) | sections 1 to 3, 6 to 8, 10 and 11, and the three exercises |
-# | 2:00 | [08](08_kto_vs_dpo.ipynb) | sections 1 to 5, 7 and 10, and exercises 8.1 and 8.2 |
+# | 0:25 | [05](05_get_probs.ipynb) | all of it, both exercises, and the questions at its end |
+# | 1:00 | [06](06_kto_loss.ipynb) | all of it, the three exercises, and the questions at its end |
+# | 1:50 | [08](08_kto_vs_dpo.ipynb) | all of it without exercise 8.3, and the questions at its end |
+# | 2:35 | [04](04_collator.ipynb) | section 4, read only, solved copy: why another row's reply |
+# | 2:42 | [07](07_train.ipynb) | section 5, likewise: a log |
+# | 2:52 | [09](09_halos.ipynb) | section 1, likewise: what a HALO is |
 # | 3:00 | | a walk |
-# | 3:20 | here | sections 2 to 5, then `interview.start(minutes=30)` |
+# | 3:20 | here | sections 2 to 5; make the session of section 4 thirty minutes long |
 # | 4:20 | here | the blank pages, and the reference point in [13b](deeper/13b_blank_pages.ipynb) |
-# | 5:15 | here | section 7, with somebody; then stop |
+# | 5:15 | here | section 7, with somebody; alone, answer aloud into a recorder; then stop |
 #
-# More time? The collator ([04](04_collator.ipynb)), then reading logs ([07](07_train.ipynb),
-# [10](10_bug_museum.ipynb)). Begin every day with `interview.start(minutes=20)`.
+# Questions come from all lessons; on one that you have not read, practise section 3. More time? The rest of 04 and 07,
+# then [10](10_bug_museum.ipynb). Begin every day with `interview.start(minutes=20)`.
 
 # %% [markdown]
 # ## 2. A ladder: 30 seconds, 3 minutes, what they ask next
@@ -242,7 +246,7 @@ mock.candidate()
 # 1. Six hours: the picture (00), the log-probability (05), the loss (06), DPO (08), then practice.
 # 2. Rungs: 30 seconds that stand alone, 3 minutes on request, what they ask next.
 # 3. Not knowing takes three sentences: that you do not, what is nearest, how you would find out.
-# 4. What went badly comes first; repeating in one evening moves nothing.
+# 4. What went badly comes first; repeating in one evening what went well moves nothing.
 # 5. A blank page is practised on a blank page, aloud, with a clock.
 
 # %% [markdown]
