@@ -16,7 +16,7 @@ from lesson_source import definitions
 
 from kto_lab import checkpoints
 from kto_lab.checkpoints import Checkpoint
-from kto_lab.demonstrations import Demonstrations
+from kto_lab.extra_terms import Demonstrations
 from kto_lab.looking import EachStep
 from kto_lab.scored_reference import ReferenceLogps, scored_beforehand
 from kto_utils import train, world
