@@ -681,12 +681,6 @@ def test_an_sft_term_adds_its_weight_times_the_mean_loss_a_token():
     assert with_term[0]["loss"] - plain[0]["loss"] == pytest.approx(0.3 * nll, abs=1e-10)
 
 
-@pytest.mark.parametrize(("rows", "weight"), [([], 0.3), (ROWS, 0.0), (ROWS, -1.0), (ROWS, math.nan)])
-def test_an_sft_term_needs_rows_and_a_positive_weight(rows, weight):
-    with pytest.raises(ValueError, match="it must be positive, with rows"):
-        Demonstrations(rows, weight)
-
-
 def test_demonstrations_start_afresh_in_another_run():
     term = Demonstrations(world.sft_rows(1, seed=5)[:8], 0.3)
     first, second = (run("kto", steps=3, parts=Parts(extra_loss=term))[2] for _ in range(2))
