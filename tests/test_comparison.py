@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from kto_lab.comparison import __main__ as command
-from kto_lab.comparison import protocol, results, runs
+from kto_lab.comparison import exploratory, protocol, results, runs
+from kto_lab.comparison.exploratory import EXPERIMENTS
 from kto_lab.comparison.protocol import CONDITIONS, HYPOTHESES, METHODS, WAYS, methods_of, setting_of
 from kto_lab.comparison.settings import Setting, changes, key_of, setting_from
 from kto_lab.experiments.thumbs import feedback
@@ -277,7 +278,31 @@ def test_a_run_that_is_missing_is_named(toy, tmp_path):
         found.cell("all thumbs", "kto", protocol.EACH, small=False)
 
 
-def test_an_unknown_option_is_refused(capsys):
+def test_an_unknown_experiment_is_refused_before_anything_runs(toy, capsys):
     with pytest.raises(SystemExit):
-        command.main(["noise"])
-    assert "unrecognized arguments: noise" in capsys.readouterr().err
+        command.main(["lenght"])
+    assert "did you mean 'length'?" in capsys.readouterr().err
+    assert not toy
+
+
+# --- exploratory ----------------------------------------------------------------------------------------------------
+
+
+def test_exploratory_experiments_take_their_settings_from_the_search(toy, tmp_path):
+    results.run_all(tmp_path / "runs.jsonl")
+    found = results.Results(results.Store(tmp_path / "runs.jsonl"), {})
+    cells = exploratory.jobs(found, "why: few ups")
+    assert cells["10% of the ups", "kto"][0] == (setting_of("10% of the ups", "kto", 1e-3, 2.0), 600)
+    assert cells["10% of the ups", "ratio 4"][0][0].weight_ratio == 4.0
+    with pytest.raises(ValueError, match="there is no run"):
+        exploratory.outcomes(found, "length")
+
+
+def test_what_the_core_table_has_is_not_asked_for_under_another_name():
+    for name, chosen in EXPERIMENTS.items():
+        for condition, changed in chosen.conditions.items():
+            if condition in CONDITIONS:
+                assert changed == CONDITIONS[condition], name
+        assert set(chosen.seeds) <= set(protocol.TEST_SEEDS)
+        assert len(chosen.seeds) >= (6 if name == "watched" else 20 if chosen.small else 10)
+        assert chosen.question.endswith("?")
