@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kto_lab.comparison import findings
+from kto_lab.comparison import findings, headlines
 from kto_lab.comparison.findings import ending, holm, sign_flip_p, spread
 from kto_lab.comparison.protocol import HYPOTHESES, LEVEL, MARGIN, MEASURE
 
@@ -130,3 +130,25 @@ def test_a_measure_that_runs_do_not_have_is_refused():
     results = SimpleNamespace(cell=lambda *cell: [{MEASURE: 0.5}])
     with pytest.raises(ValueError, match="measure is 'mood'; runs have new wording thumbs_up"):
         findings.values_of(results, "all thumbs", "kto", measure="mood")
+
+
+def test_the_headlines_say_who_leads_and_who_is_not_shown_to_be_worse():
+    def rate(condition, method, way, small):
+        if "flipped" in condition:
+            return {"kto": 0.8 if way == findings.EACH or condition == "10% flipped" else 0.1}.get(method, 0.5)
+        return {"sft": 0.9, "kto + sft": 0.895, "kto": 0.7}.get(method, 0.6)
+
+    lines = headlines.headlines(MadeUp(rate))
+    assert len(lines) == 6
+    assert lines[0] == (
+        "**Clean thumbs:** plain SFT on the thumbs-up ends highest (0.90), not shown to be better than KTO with an SFT "
+        "term (0.90); KTO at 0.70 and DPO at 0.60."
+    )
+    tuned = "KTO ends highest (0.80); DPO at 0.50 and plain SFT on the thumbs-up at 0.50"
+    assert f"tuned for the noise, {tuned}" in lines[2]
+    assert "of 210 runs of each method over seven kinds of thumbs 60 of KTO, 0 of " in lines[4]
+
+
+@pytest.mark.parametrize(("names", "text"), [(["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")])
+def test_lists_read_as_one_says_them(names, text):
+    assert headlines.listed(names) == text
