@@ -62,7 +62,7 @@ def core_table(table: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[
     """Every run of the core table as a dot: a panel for each kind of thumbs, a row for each method.
 
     Args:
-        table: condition -> method -> (rates tuned once, rates tuned for the condition), thumbs-up rates on new wordings.
+        table: condition -> method -> thumbs-up rates on new wordings (tuned once, tuned for the condition).
         before: the rate of the model before training, drawn as a dotted line.
     """
     fig, axes = plt.subplots(4, 2, figsize=(10.4, 13.2), sharex=True, layout="constrained")
@@ -72,7 +72,8 @@ def core_table(table: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[
             for values, dy, face in ((once, -0.17, "white"), (each, 0.17, colour)):
                 ax.plot(values, [y + dy] * len(values), "o", color=colour, markerfacecolor=face, markersize=4,
                         markeredgewidth=0.8, alpha=0.75)  # fmt: skip
-                ax.plot([sum(values) / len(values)] * 2, [y + dy - 0.16, y + dy + 0.16], "-", color="black", linewidth=2)
+                mean = sum(values) / len(values)
+                ax.plot([mean, mean], [y + dy - 0.16, y + dy + 0.16], "-", color="black", linewidth=2)
         ax.axvline(before, color=NEUTRAL, linestyle=":")
         ax.set_yticks(range(len(methods)), list(methods))
         ax.set(title=condition, xlim=(-0.03, 1.03))
