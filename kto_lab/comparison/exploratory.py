@@ -41,6 +41,15 @@ PATH = (5, 10, 20, 30, 40, 60, 80, 100)
 LONG = (25, 50, 75, 100)
 
 EXPERIMENTS: dict[str, Experiment] = {
+    "another sweep": Experiment(
+        "Another sweep",
+        "The search looks at the questions that got thumbs. Would another learning rate have turned the table round?",
+        {
+            f"{name}, rate {rate:g}": {**CONDITIONS[name], "learning_rate": rate}
+            for name in (BASE, "10% flipped") for rate in RATES[3:6]
+        },
+        plain("sft", "dpo + sft", "kto", "kto + sft"),
+    ),
     "why: thumbs-down": Experiment(
         "What thumbs-down are good for",
         "KTO once with all thumbs and once with the thumbs-up alone, beside SFT: do the thumbs-down carry it?",
