@@ -11,7 +11,7 @@ In a source, {{times}} stands for the lesson's three times (read, exercises, run
 interview questions of the bank, each with its answer in a fold; a cell `# the cell of exercise ID` becomes that of the
 lesson which has this exercise. The build adds two things to every lesson: a
 link between the complete and the open copy, and a first code cell that says what to do under another Python.
-Besides the notebooks it writes kto_course/timings.json, the course map in README.md, the gallery
+Besides the notebooks it writes kto_course/timings.json, course map and findings in README.md, the gallery
 figures/README.md and everything in kto_course/handouts.
 """
 
@@ -30,6 +30,8 @@ import nbformat
 
 from kto_course import FIGURES, NOTEBOOKS, ROOT, checks
 from kto_course.handouts import products, quiz
+from kto_lab.comparison.headlines import headlines
+from kto_lab.comparison.results import load_results
 
 SOURCES = NOTEBOOKS / "src"
 STUDENT = NOTEBOOKS / "student"
@@ -45,6 +47,7 @@ except ImportError:
     raise ImportError("Another Python runs this lesson. Start it with `python course.py`, or choose the Python in "
                       "the course's folder .venv as this notebook's kernel.") from None'''
 MAP_START, MAP_END = "<!-- course map: written by kto_course/build.py -->", "<!-- end of course map -->"
+FINDINGS_START, FINDINGS_END = "<!-- findings: written by kto_course/build.py -->", "<!-- end of findings -->"
 
 
 def source_paths() -> list[Path]:
@@ -322,9 +325,15 @@ def between(page: str, start: str, end: str, text: str) -> str:
     return f"{head}{start}\n{text}\n{end}{rest.split(end)[1]}"
 
 
-def with_map(readme: str, timings: dict[str, int]) -> str:
-    """The README with its course map as the sources have it now."""
-    return between(readme, MAP_START, MAP_END, course_map(timings))
+def findings_list() -> str:
+    """What the comparison found, for the README, from its results file alone."""
+    return "\n".join(f"- {sentence}" for sentence in headlines(load_results()))
+
+
+def with_built_parts(readme: str, timings: dict[str, int]) -> str:
+    """The README with its course map as the sources have it now, and its findings as the results have them."""
+    page = between(readme, MAP_START, MAP_END, course_map(timings))
+    return between(page, FINDINGS_START, FINDINGS_END, findings_list())
 
 
 def gallery() -> str:
@@ -341,7 +350,7 @@ def gallery() -> str:
 def write_pages(timings: dict[str, int]) -> None:
     products.write()
     readme = ROOT / "README.md"
-    readme.write_text(with_map(readme.read_text(encoding="utf-8"), timings), encoding="utf-8")
+    readme.write_text(with_built_parts(readme.read_text(encoding="utf-8"), timings), encoding="utf-8")
     (FIGURES / "README.md").write_text(gallery(), encoding="utf-8")
 
 
@@ -353,8 +362,8 @@ def out_of_date(timings: dict[str, int]) -> list[str]:
     stale += sorted(f"{path.name} (has no source)" for path in built - set(map(notebook_path, sources)))
     stale += stale_copies()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    if with_map(readme, timings) != readme:
-        stale.append("README.md (course map)")
+    if with_built_parts(readme, timings) != readme:
+        stale.append("README.md (course map or findings)")
     page = FIGURES / "README.md"
     if not page.exists() or page.read_text(encoding="utf-8") != gallery():
         stale.append("figures/README.md")

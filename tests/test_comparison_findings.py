@@ -132,7 +132,13 @@ def test_a_measure_that_runs_do_not_have_is_refused():
         findings.values_of(results, "all thumbs", "kto", measure="mood")
 
 
-def test_the_headlines_say_who_leads_and_who_is_not_shown_to_be_worse():
+def test_the_headlines_say_who_leads_and_who_is_not_shown_to_be_worse(monkeypatch):
+    swept = {("all thumbs, rate 0.001", "sft"): [{MEASURE: 0.9}, {MEASURE: 0.8}],
+             ("all thumbs, rate 0.003", "sft"): [{MEASURE: 0.97}, {MEASURE: 0.99}],
+             ("10% flipped, rate 0.003", "sft"): [{MEASURE: 1.0}],
+             ("all thumbs, rate 0.003", "kto"): [{MEASURE: 1.0}]}  # fmt: skip
+    monkeypatch.setattr(headlines, "outcomes", lambda results, name: swept)
+
     def rate(condition, method, way, small):
         if "flipped" in condition:
             return {"kto": 0.8 if way == findings.EACH or condition == "10% flipped" else 0.1}.get(method, 0.5)
@@ -141,8 +147,9 @@ def test_the_headlines_say_who_leads_and_who_is_not_shown_to_be_worse():
     lines = headlines.headlines(MadeUp(rate))
     assert len(lines) == 6
     assert lines[0] == (
-        "**Clean thumbs:** plain SFT on the thumbs-up ends highest (0.90), not shown to be better than KTO with an SFT "
-        "term (0.90); KTO at 0.70 and DPO at 0.60."
+        "**Clean thumbs** (the model starts at 0.25): plain SFT on the thumbs-up ends highest (0.90), not shown to be "
+        "better than KTO with an SFT term (0.90); KTO at 0.70 and DPO at 0.60. At another learning rate plain SFT "
+        "reaches 0.98: who is first is decided by the sweep."
     )
     tuned = "KTO ends highest (0.80); DPO at 0.50 and plain SFT on the thumbs-up at 0.50"
     assert f"tuned for the noise, {tuned}" in lines[2]

@@ -1,5 +1,8 @@
 """The README's findings, in plain words, from the results alone: the build writes them."""
 
+from statistics import mean
+
+from kto_lab.comparison.exploratory import outcomes
 from kto_lab.comparison.findings import best_methods, lost, mean_of
 from kto_lab.comparison.protocol import BASE, CONDITIONS, EACH, MEASURE, ONCE, methods_of
 from kto_lab.comparison.results import Results
@@ -29,15 +32,23 @@ def ranking(results: Results, condition: str, way: str, small: bool = True) -> s
     return top + (f"; {listed(rest)}" if rest else "")
 
 
+def best_of_sweep(results: Results, condition: str, method: str) -> float:
+    """The highest mean rate on new wordings that this method has in another sweep."""
+    return max(mean(run[MEASURE] for run in runs) for (at, name), runs in outcomes(results, "another sweep").items()
+               if at.startswith(condition) and name == method)  # fmt: skip
+
+
 def headlines(results: Results) -> list[str]:
     """Six findings, thumbs-up rates on new wordings; each says on which row of lesson 08's table it rests."""
     noisy, few = "30% flipped", "10% of the ups"
+    plain, before = best_of_sweep(results, BASE, "sft"), results.reference[True][MEASURE]
     shares = {method: sum(lost(results, condition, method)[0] for condition in CONDITIONS) for method in
               methods_of(BASE)}  # fmt: skip
     runs = sum(lost(results, condition, "kto")[1] for condition in CONDITIONS)
     worst = sorted(shares, key=lambda method: -shares[method])
     return [
-        f"**Clean thumbs:** {ranking(results, BASE, ONCE)}.",
+        f"**Clean thumbs** (the model starts at {before:.2f}): {ranking(results, BASE, ONCE)}. "
+        f"At another learning rate plain SFT reaches {plain:.2f}: who is first is decided by the sweep.",
         f"**One thumb in ten is wrong:** {ranking(results, '10% flipped', ONCE)}.",
         f"**Three in ten are wrong:** tuned on clean thumbs, {ranking(results, noisy, ONCE)}; tuned for the noise, "
         f"{ranking(results, noisy, EACH)}.",
