@@ -8,28 +8,6 @@ from kto_course.pictures import publish
 from kto_utils.plotting import ACCENT, DOWN, NEUTRAL, UP, label_line
 
 
-def who_gets_pushed(nats, dpo, kto) -> None:
-    """How hard each loss pushes: DPO full on the far wrong side, KTO nowhere far out.
-
-    Args:
-        nats: (N,), from -100 to 100: a pair's margin (DPO), or a row's distance from z0 (KTO).
-        dpo, kto: (N,), size of the gradient over beta, without unit.
-    """
-    fig, ax = plt.subplots()
-    ax.plot(nats, dpo, color=DOWN, linestyle="--")
-    ax.plot(nats, kto, color=UP)
-    label_line(ax, -14, 0.95, "DPO: hopeless pairs get the full push", color=DOWN)
-    label_line(ax, -98, 0.1, "KTO gives up here", color=UP)
-    label_line(ax, 12, 0.24, "KTO: largest at the reference point", color=UP)
-    ax.set(xlabel="margin (DPO) or r - z0 (KTO), nats", ylabel="size of the gradient / beta")
-    ax.set_title("DPO pushes hardest where it is most wrong, KTO does not")
-    publish(
-        fig, "08_who_gets_pushed",
-        "Size of the gradient against distance in nats at beta 0.1. DPO's falls from 1 on the far wrong side to 0 on "
-        "the right side; KTO's is a bell, 0.25 at the reference point and near zero beyond 50 nats on both sides.",
-    )  # fmt: skip
-
-
 def displacement(history: Sequence[Mapping]) -> None:
     """Both rewards and their difference over a run of DPO: the margin is positive while both rewards are below zero.
 

@@ -28,7 +28,7 @@ from kto_course.pictures import lesson_08 as pictures
 from kto_lab.comparison import protocol
 from kto_lab.comparison.exploratory import outcomes
 from kto_lab.comparison.findings import findings, lost, mean_of, values_of
-from kto_lab.comparison.protocol import BASE, CONDITIONS, EACH, MEASURE, ONCE, methods_of
+from kto_lab.comparison.protocol import CONDITIONS, EACH, MEASURE, ONCE, methods_of
 from kto_lab.comparison.results import load_results
 from kto_utils.data import pair_up
 from kto_utils.evaluate import collect_feedback, rates, sample
@@ -126,8 +126,7 @@ check.reward_gaps(my_reward_gaps)
 # $$L = -\log \sigma\Big(\beta\,(r_{chosen} - r_{rejected})\Big), \qquad r = \log \pi(y|x) - \log \pi_{ref}(y|x)$$
 #
 # with $r$ summed over the reply's tokens, exactly the $r$ of KTO. The difference in the bracket is the **margin**.
-
-# %% [markdown]
+#
 # ### Exercise 8.2 · DPO in two lines
 # ★★☆ · 6 minutes · fill in a function
 #
@@ -152,19 +151,16 @@ check.dpo_loss(my_dpo_loss)
 # %% [markdown]
 # ## 4. DPO does not see a common fall, KTO does
 #
-# At step 0 policy and reference agree, so every margin is 0 and every pair costs $-\log \sigma(0) = \ln 2$.
+# At step 0 policy and reference agree, so every margin is 0 and every pair costs $-\log \sigma(0) = \ln 2$. Then raise
+# the log-ratios of **both** replies to a prompt by the same amount $h$.
 
 # %%
 dpo_loss = check.yours_or_ours("dpo_loss")
-chosen, rejected = torch.tensor([-7.0, -30.0]), torch.tensor([-12.0, -5.0])
+chosen, rejected, zero = torch.tensor([-7.0, -30.0]), torch.tensor([-12.0, -5.0]), torch.zeros(1)
 print("policy = reference:", dpo_loss(chosen, rejected, chosen, rejected), f"ln 2 = {math.log(2):.4f}")
 reveal("dpo_loss_at_step_0", "a")
 
-# %% [markdown]
-# Now raise the log-ratios of **both** replies to a prompt by the same amount $h$.
-
-# %%
-r, zero, label = torch.tensor([2.0, -1.0]), torch.zeros(1), torch.tensor([True, False])
+r, label = torch.tensor([2.0, -1.0]), torch.tensor([True, False])
 for h in (-20.0, 0.0, 20.0):
     dpo = dpo_loss(r[:1] + h, r[1:] + h, zero, zero).item()
     up, down = kto_loss(r + h, torch.zeros(2), label, z0=0.0).tolist()
@@ -174,8 +170,7 @@ for h in (-20.0, 0.0, 20.0):
 # At $h = -20$ both replies have become $e^{20}$ times less likely relative to the rest. DPO does not notice. KTO sees
 # it row by row: the thumbs-up row protests, the thumbs-down row is pleased. With equal weights the two nearly cancel,
 # so it is the **weights** that decide how hard KTO pulls back ($z_0$ was held at 0 here).
-
-# %% [markdown]
+#
 # ### Exercise 8.3 · A good loss, two dying replies
 # ★★☆ · 4 minutes · predict a number
 #
@@ -193,27 +188,7 @@ answer = -9 - 1 / 0.5
 check.rejected_fell(answer)
 
 # %% [markdown]
-# ## 5. DPO pushes hopeless pairs hardest, KTO lets them go
-#
-# Let autograd compute how hard each loss pushes, and divide by beta. For DPO the axis is a pair's margin, for KTO one
-# thumbs-up row's distance from $z_0$.
-
-# %%
-nats, push = torch.linspace(-100, 100, 201), {}
-for name in ("DPO", "KTO"):
-    x, zeros = nats.clone().requires_grad_(), torch.zeros(201)
-    loss = dpo_loss(x, zeros, zeros, zeros) if name == "DPO" else kto_loss(x, zeros, zeros == 0, 0.0)
-    loss.sum().backward()
-    push[name] = -x.grad / 0.1
-    print(name, [f"{at} nats: {push[name][at + 100]:.4f}" for at in (-50, 0, 50)])
-pictures.who_gets_pushed(nats, push["DPO"], push["KTO"])
-
-# %% [markdown]
-# This is the usual argument that KTO copes better with wrong thumbs: **once the model has learned the opposite**, DPO
-# keeps pushing a wrong pair and KTO lets go. The price: KTO also lets go of rows that are hard but right. An argument
-# is no result; section 9 has the results.
-#
-# ## 6. Pairs use up at most twice the rarer thumb
+# ## 5. Pairs use up at most twice the rarer thumb
 #
 # The same thumbs for both methods: collect them, then pair each thumbs-up with one thumbs-down on the same prompt.
 
@@ -226,8 +201,7 @@ print(pairs[0])
 reveal("thumbs_dpo_can_use", "c")
 
 # %% [markdown]
-# KTO would use all 1,200, with weights that make up for the counts. DPO can go further than this if it reuses a
-# thumb in several pairs; in the comparison below it does.
+# KTO would use all 1,200. DPO gets further if it reuses a thumb in several pairs; in the comparison below it does.
 #
 # Train DPO on these pairs twice, 60 steps at a rate of 3e-4: with a beta of 2, and with the usual 0.1. The loop is
 # that of lesson 07 with your loss in place of KTO's. A **reward** is beta times a log-ratio.
@@ -245,7 +219,7 @@ for beta in (2.0, 0.1):
 # %% [markdown]
 # Both start at ln 2, both losses fall, both margins grow. Are both good?
 #
-# ## 7. What goes wrong: the margin grows and both replies die
+# ## 6. What goes wrong: the margin grows and both replies die
 
 # %%
 for name, model in (("before", reference), ("beta 2", policies[2.0]), ("beta 0.1", policies[0.1])):
@@ -259,7 +233,7 @@ pictures.displacement(histories[0.1])
 # that our world knows: both kinds fell, the rejected ones further, and the loss is content. The symptom to watch in
 # any log is **reward chosen below zero**. With beta 2 it stays above.
 #
-# ## 8. Seven kinds of thumbs, seven methods
+# ## 7. Seven kinds of thumbs, seven methods
 #
 # One run of each proves nothing. And there is a rival that needs neither pairs nor a reference: **SFT on the replies
 # that got a thumbs-up**. A method that cannot beat it is not worth its trouble.
@@ -274,31 +248,21 @@ pictures.displacement(histories[0.1])
 # | `kto weights 1` | all thumbs, both weights 1 |
 # | `kto + sft` | all thumbs, plus an SFT term on the liked ones |
 #
-# Everyone gets the same thumbs, a smaller model (hidden size 64) and 100 steps of 16 completions. Learning rate and
-# beta matter as much as the method, so each is tuned in **two ways**: *once*, with all thumbs, and then kept, as you
-# would with one sweep; or *for each kind of thumbs*, which shows what is possible. Each cell has 30 runs on fresh
-# draws of thumbs. The [protocol](../kto_lab/comparison/protocol.py), with its predictions and what we had seen
-# before, was committed before these runs.
-
-# %%
-results = load_results()
-print(f"{'rate, beta':<15}{'tuned once':>16}" + "".join(f"{name[:11]:>13}" for name in list(CONDITIONS)[1:]))
-for method in protocol.METHODS:
-    cells = []
-    for condition in CONDITIONS:
-        if method in methods_of(condition):
-            rate, beta = results.choice(condition, method, ONCE if condition == BASE else EACH)
-            cells.append(f"{rate:g}" + ("" if beta is None else f", {beta:g}"))
-        else:
-            cells.append("-")
-    print(f"{method:<15}{cells[0]:>16}" + "".join(f"{cell:>13}" for cell in cells[1:]))
-
-# %% [markdown]
-# ## 9. The table
+# Everyone gets the same thumbs, a smaller model and 100 steps of 16 completions. Learning rate and beta matter as much
+# as the method, so each is tuned in **two ways**: *once*, with all thumbs, and then kept, as you would with one sweep;
+# or *for each kind of thumbs*, which shows what is possible. Each cell has 30 runs on fresh draws of thumbs. The
+# [protocol](../kto_lab/comparison/protocol.py), with predictions and what we had seen before, was committed first.
+#
+# A common argument: a pair learned the wrong way round gets DPO's full push, while KTO lets go of rows far from its
+# reference point ([09](09_halos.ipynb) draws both), so KTO should cope better with wrong thumbs. An argument is no
+# result.
+#
+# ## 8. The table
 #
 # Each dot is a run: its thumbs-up rate on wordings that got no thumbs.
 
 # %%
+results = load_results()
 before = results.reference[True][MEASURE]
 pictures.core_table(
     {condition: {method: tuple(values_of(results, condition, method, way) for way in (ONCE, EACH))
@@ -307,8 +271,7 @@ pictures.core_table(
 )  # fmt: skip
 
 # %% [markdown]
-# The same in numbers: the mean, and how many of 30 runs were **lost**, that is, ended below the model that they
-# started from.
+# The same in numbers: the mean and, in brackets, how many of 30 runs were **lost**: ended below their start.
 
 # %%
 def row(first, cells):
@@ -319,7 +282,7 @@ def mean_and_lost(condition, method, **which):
     if method not in methods_of(condition):
         return ""
     n_lost = lost(results, condition, method, **which)[0]
-    return f"{mean_of(results, condition, method, MEASURE, **which):.2f}" + f" ({n_lost} lost)" * (n_lost > 0)
+    return f"{mean_of(results, condition, method, MEASURE, **which):.2f}" + f" ({n_lost})" * (n_lost > 0)
 
 
 for way in (ONCE, EACH):
@@ -328,18 +291,16 @@ for way in (ONCE, EACH):
         row(condition, [mean_and_lost(condition, method, way=way) for method in protocol.METHODS])
 
 # %% [markdown]
-# Read three rows aloud.
-#
-# - **All thumbs.** Nothing is wrong with these thumbs, and the two methods with an SFT term end highest. Plain SFT
-#   beats plain KTO and plain DPO without looking at a single thumbs-down.
+# - **All thumbs.** The two methods with an SFT term end highest. Plain SFT ends above plain KTO and plain DPO without
+#   looking at a single thumbs-down.
 # - **10% of the ups.** Tuned once, KTO loses all its runs, whatever its weights, term or no term. Tuned for these
-#   thumbs it is safe and weak. SFT wins.
-# - **10% and 30% flipped.** SFT copies wrong thumbs, KTO copies them less: KTO with an SFT term is first in both.
+#   thumbs few are lost, and it is weak. SFT wins.
+# - **10% and 30% flipped.** SFT copies wrong thumbs, KTO copies them less; with an SFT term it is first in both.
 #
 # DPO alone never gets far, and is hardly ever lost. KTO alone gets further, and is.
 #
-# Did the tuning decide this? The search scores the questions that got thumbs, and there a high rate looks good. Here
-# are three rates for four methods, on trained questions and on new wordings (20 runs each, exploratory):
+# Did the tuning decide this? Three rates for four methods, on the questions that got thumbs, where the search looks,
+# and on new wordings (20 runs each, exploratory):
 
 # %%
 sweep = outcomes(results, "another sweep")
@@ -351,18 +312,17 @@ for condition in dict.fromkeys(condition for condition, _ in sweep):
     ])  # fmt: skip
 
 # %% [markdown]
-# With clean thumbs it did. SFT's search took a rate of 0.01, best on the questions it was scored on; at 0.003 plain
-# SFT is above everything in the table. So **who is first with clean thumbs is no result**: another sweep turns it
-# round. What stands is that plain KTO is below plain SFT at each rate, and that with 10% flipped KTO with an SFT term
-# beats SFT at its best.
+# With clean thumbs it did. SFT's search took a rate of 0.01, best where it looked; at 0.003 plain SFT is above
+# everything in the table. So **who is first with clean thumbs is no result**: another sweep turns it round. What
+# stands at each rate is plain KTO below plain SFT; and with 10% flipped, KTO with an SFT term above SFT at its best.
 #
-# ## 10. What was predicted, and what came
+# ## 9. What was predicted, and what came
 #
-# A difference between two methods is taken seed by seed, so the luck of the draw cancels. Rates here are often "0.9,
-# or 0 where a run was lost", so nothing leans on a bell curve: the interval is that of the **median**, by ranks, and
-# the p-value comes from **flipping signs**: if both methods were alike, each difference would have either sign. With
-# many predictions some come true by luck, and Holm's method asks more of each. A prediction is *supported* or
-# *refuted* if p stays below 0.05, else *open*; an interval inside ±0.02 is *no difference worth naming*.
+# A difference is taken seed by seed, so the luck of the draw cancels. Rates are often "0.9, or 0 where a run was lost",
+# so nothing leans on a bell curve: the interval is that of the **median**, by ranks, and p comes from **flipping
+# signs**: were both methods alike, each difference could have either sign. Of many predictions some come true by luck;
+# Holm's method asks more of each. A prediction is *supported* or *refuted* if p stays below 0.05, else *open*; an
+# interval inside ±0.02 is *no difference worth naming*.
 
 # %%
 found = findings(results)
@@ -371,11 +331,10 @@ for finding in found:
 print(Counter(finding.ending for finding in found))
 
 # %% [markdown]
-# Both refuted predictions were ours about KTO: with 30% flipped, SFT's high rate cost it more than KTO; and KTO's
-# lead over SFT with 10% flipped does not carry over to the larger model, whose KTO loses runs. What looked like a
-# safe bet, SFT over KTO with clean thumbs, stays open by a hair on the small model.
+# Two were refuted: with 30% flipped SFT's high rate cost it more than KTO, and KTO's lead over SFT with 10% flipped
+# does not carry over to the larger model. What looked a safe bet, SFT over KTO with clean thumbs, stays open by a hair.
 #
-# ## 11. The larger model
+# ## 10. The larger model
 #
 # The course's own model, about three times as large, tuned once with all thumbs, 10 runs each.
 
@@ -385,23 +344,22 @@ for condition in CONDITIONS:
     row(condition, [mean_and_lost(condition, method, small=False) for method in protocol.LARGE_METHODS])
 
 # %% [markdown]
-# Three things hold at both sizes: SFT on clean thumbs beats KTO, an SFT term makes KTO steadier, and KTO without one
-# is lost when thumbs-up are rare. One does not: here KTO alone loses with noise, so its lead above needs the term or
-# a sweep of its own.
+# At both sizes an SFT term makes KTO steadier, few thumbs-up lose it, and SFT ends above it with clean thumbs. But here
+# KTO alone is lost with noise: its lead above needs the term, or a sweep of its own.
 #
-# ## 12. Why: what the thumbs-down are good for
+# ## 11. Why: what the thumbs-down are good for
 #
-# KTO with the thumbs-up alone, beside SFT on the same ones and KTO with all thumbs (20 runs each, exploratory: no
-# prediction was written down).
+# KTO with the thumbs-up alone, beside SFT and KTO with all thumbs (20 runs each, exploratory: nothing was predicted).
 
 # %%
 for (condition, method), runs in outcomes(results, "why: thumbs-down").items():
-    print(f"{condition:<14} {method:<16} {mean(run[MEASURE] for run in runs):.2f}")
+    up, listed = (mean(run[name] for run in runs) for name in (MEASURE, "new wording listed"))
+    print(f"{condition:<14} {method:<16} thumbs-up {up:.2f}   on listed replies {listed:.2f}")
 
 # %% [markdown]
-# With clean thumbs, KTO does better **without** its thumbs-down: they tell it what to leave, not where to go, and
-# the probability goes to replies that nobody listed. With wrong thumbs they earn their keep: each question has about
-# three downs to one up, so a wrong up is contradicted by right downs.
+# With clean thumbs, KTO does better **without** its thumbs-down: they say what to leave, not where to go, and
+# probability leaves the listed replies. With wrong thumbs they earn their keep: at three downs to one up, a wrong up
+# is contradicted by right downs.
 #
 # And why is KTO lost with few thumbs-up? One change at a time:
 
@@ -411,27 +369,11 @@ for (_, method), runs in outcomes(results, "why: few ups").items():
     print(f"{method:<22} {mean(run[MEASURE] for run in runs):.2f}  ({n_lost} of {len(runs)} lost)")
 
 # %% [markdown]
-# Neither the weights nor the reference point is to blame. What saves it is something that **holds the model**:
-# demonstrations, replies written by people, beside the thumbs. A few liked replies copied over and over (the SFT term)
-# are not enough at this rate.
+# Neither weights nor reference point are to blame. What saves it is something that **holds the model**: demonstrations,
+# good replies to all questions, beside the thumbs. And $z_0$? Tuned once, it is clamped to 0 in most steps, so what the
+# table compares is KTO with a reference point of about 0 ([08b](deeper/08b_behind_the_table.ipynb) counts).
 #
-# Two numbers from inside KTO's runs: which share of the push came from thumbs-up, and in which share of steps z0 was
-# above 0. Where it is not, KTO is KTO with a reference point of 0.
-
-# %%
-for condition in CONDITIONS:
-    up, positive = (mean_of(results, condition, "kto", name, EACH) for name in ("push_up", "z0_positive"))
-    print(f"{condition:<24} push from thumbs-up {up:.2f}   z0 above 0 in {positive:.0%} of steps")
-for name in ("mismatched", "zero"):
-    runs = outcomes(results, "reference point")[BASE, name]
-    print(f"all thumbs, z0 {name}: thumbs-up rate {mean(run[MEASURE] for run in runs):.3f}")
-
-# %% [markdown]
-# So where KTO moves fast, $z_0$ is clamped to 0 in nine steps of ten and could be left out; the table compares KTO
-# with a reference point of 0. Only at small rates, near the reference, does it wake up. (What each estimate of $z_0$
-# would say: [09b](deeper/09b_tastes.ipynb).)
-#
-# ## 13. Which one, when
+# ## 12. Which one, when
 #
 # | your thumbs | use | its row |
 # |---|---|---|
@@ -443,18 +385,17 @@ for name in ("mismatched", "zero"):
 # | three in ten wrong | the same, tuned on **these** thumbs | 30% flipped |
 # | nearly half wrong | nothing helps: ask who clicks | 45% flipped |
 #
-# And in every row: tune on thumbs like yours, run more than one seed, count the lost runs. What you must not say:
-# that a world of 48 replies a question settles it for a large model.
+# In every row: tune on thumbs like yours, run more than one seed, count lost runs. And do not say that a world of 48
+# replies a question settles it for a large model.
 
 # %% [markdown]
 # ## Recap
 #
 # 1. DPO is Bradley-Terry with the implicit reward put in; $Z$ cancels inside a pair. At step 0 it costs ln 2.
 # 2. It sees only differences: a common fall is invisible to it. Log both rewards.
-# 3. It pushes hopeless pairs hardest; KTO pushes rows near the reference point.
-# 4. The baseline to beat is SFT on the thumbs-up; with clean thumbs plain KTO and plain DPO do not beat it.
-# 5. With wrong thumbs KTO with an SFT term leads. With few thumbs-up KTO alone is lost.
-# 6. One sweep is part of the result: tune for your thumbs, or say that you did not.
+# 3. The baseline to beat is SFT on the thumbs-up; with clean thumbs plain KTO and plain DPO do not beat it.
+# 4. With wrong thumbs KTO with an SFT term leads. With few thumbs-up KTO alone is lost.
+# 5. One sweep is part of the result: tune for your thumbs, or say that you did not.
 
 # %% [markdown]
 # ## Questions an interviewer asks
@@ -466,7 +407,7 @@ for name in ("mismatched", "zero"):
 #
 # - Rafailov et al., "Direct Preference Optimization", 2023: section 4 and Eq. 7 (derivation and loss).
 # - SFT term beside DPO: Pang et al., 2024. cDPO: Mitchell, 2023.
-# - Everything else: computed above, or in `kto_lab/results/comparison.jsonl` (`python course.py comparison`).
+# - Everything else: computed above, or in `kto_lab/results/comparison.jsonl` (`python course.py experiments`).
 #
 # Next: [09 · The family](09_halos.ipynb) puts DPO and KTO among their relatives. Deeper:
 # [08b · Behind the table](deeper/08b_behind_the_table.ipynb).

@@ -21,8 +21,8 @@ import torch
 from kto_course import check
 from kto_lab.comparison import protocol
 from kto_lab.comparison.exploratory import experiment, outcomes
-from kto_lab.comparison.findings import is_lost, mean_of, spread
-from kto_lab.comparison.protocol import BASE, CONDITIONS, EACH, MEASURE, methods_of
+from kto_lab.comparison.findings import is_lost, lost, mean_of, spread, values_of
+from kto_lab.comparison.protocol import BASE, CONDITIONS, EACH, MEASURE, WAYS, methods_of
 from kto_lab.comparison.results import differences, load_results
 from kto_utils.losses import dpo_loss
 from kto_utils.plotting import use_course_style
@@ -128,6 +128,18 @@ for rate in sorted({rate for rate, _ in tried}):
 print("chosen:", results.choice(BASE, "kto"))
 
 # %% [markdown]
+# What all the searches chose, learning rate and beta; the first column is what "tuned once" uses:
+
+# %%
+print(" " * 15 + "".join(f"{name[:13]:>14}" for name in CONDITIONS))
+for method in protocol.METHODS:
+    cells = []
+    for condition in CONDITIONS:
+        rate, beta = results.choice(condition, method, EACH) if method in methods_of(condition) else ("-", None)
+        cells.append(f"{rate}" + ("" if beta is None else f", {beta:g}"))
+    print(f"{method:<15}" + "".join(f"{cell:>14}" for cell in cells))
+
+# %% [markdown]
 # A choice at the end of a ladder would say "nobody looked further". These stand there:
 
 # %%
@@ -183,7 +195,17 @@ for n in (8, 20, 30):
 #
 # ## 5. What the runs paid
 #
-# A rate is not all. How far did the model move (KL, nats, a lower bound), how much probability left the listed
+# First the median and the share of lost runs with its 95% interval (Wilson's), tuned once:
+
+# %%
+for condition in CONDITIONS:
+    for method in methods_of(condition):
+        median = spread(values_of(results, condition, method)).median
+        n_lost, n, low, high = lost(results, condition, method)
+        print(f"{condition:<24} {method:<14} median {median:.2f}   lost {n_lost:2d} of {n} [{low:.2f}, {high:.2f}]")
+
+# %% [markdown]
+# And what was paid? How far did the model move (KL, nats, a lower bound), how much probability left the listed
 # replies, and what became of facts that got no thumbs? Tuned for each condition:
 
 # %%
@@ -200,7 +222,27 @@ print(f"untouched facts right before training: {results.reference[True]['untouch
 # Three things to read. The KL says little about quality: KTO's lost runs paid most. An SFT term keeps probability on
 # the listed replies. And facts without thumbs suffer under high rates and under noise, most of all with plain SFT.
 #
-# ## 6. What else was looked at
+# ## 6. What drives KTO
+#
+# Two numbers from inside KTO's runs: which share of the push came from thumbs-up, and in which share of steps $z_0$ was
+# above 0. Where it was not, KTO is KTO with a reference point of 0. Then runs in which it **is** 0 throughout.
+
+# %%
+for way in WAYS:
+    print(way)
+    for condition in CONDITIONS:
+        up, positive = (mean_of(results, condition, "kto", name, way) for name in ("push_up", "z0_positive"))
+        print(f"  {condition:<24} push from thumbs-up {up:.2f}   z0 above 0 in {positive:.0%} of steps")
+for name in ("mismatched", "zero"):
+    runs = outcomes(results, "reference point")[BASE, name]
+    print(f"all thumbs, z0 {name}: thumbs-up rate {np.mean([run[MEASURE] for run in runs]):.3f}")
+
+# %% [markdown]
+# Where the rate is high, $z_0$ is clamped to 0 in most steps and could be left out. It wakes up where the search took a
+# small rate, near the reference: with much noise and with few thumbs-up. ([09b](09b_tastes.ipynb) asks what each
+# estimate of $z_0$ would say.)
+#
+# ## 7. What else was looked at
 #
 # Three explorations, 20 runs a cell, settings as chosen for all thumbs. Nothing was predicted, so nothing is
 # confirmed.
@@ -230,7 +272,7 @@ print(f"before training: {results.reference[True]['new wording length']:.3f} cha
 # counter-example, Qwen2.5-3B Instruct: with SFT (beta 0.1) BBH 32.39 and AlpacaEval 13.01, without (beta 0.5) 20.41
 # and 16.63.
 #
-# ## 7. What the paper reports, losses included
+# ## 8. What the paper reports, losses included
 #
 # Zephyr-beta-SFT trained on UltraFeedback for one epoch, arXiv 2402.01306 v4, Table 2. We typed these in; nothing
 # here recomputes them. The table gives no number of runs and no intervals.
@@ -254,7 +296,7 @@ print(f"before training: {results.reference[True]['new wording length']:.3f} cha
 # The paper's own advice (v4, section 4.5): binary feedback, above all unbalanced, KTO; preferences with little noise
 # and little intransitivity, DPO.
 #
-# ## 8. Where feedback comes from, and what it costs
+# ## 9. Where feedback comes from, and what it costs
 #
 # | feedback | where it arises | cost | trap |
 # |---|---|---|---|
@@ -279,7 +321,7 @@ print(f"before training: {results.reference[True]['new wording length']:.3f} cha
 #
 # - KTO, arXiv 2402.01306 v4: Tables 1 and 2, section 4, appendix D. (v1 has the numbers of Table 2 in its Table 3.)
 # - TRL pull request 1402.
-# - Everything else: computed above, or in `kto_lab/results/comparison.jsonl`; `python course.py comparison` makes what
+# - Everything else: computed above, or in `kto_lab/results/comparison.jsonl`; `python course.py experiments` makes what
 #   is missing.
 #
 # Back to [08](../08_kto_vs_dpo.ipynb), or on to [09 · The family](../09_halos.ipynb).
