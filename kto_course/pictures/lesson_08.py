@@ -67,8 +67,9 @@ def core_table(table: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[
     key.text(0.06, 0.45, "mean of 30 runs", transform=key.transAxes, va="center")
     key.plot([0.02, 0.02], [0.25, 0.35], ":", color=NEUTRAL, transform=key.transAxes)
     key.text(0.06, 0.3, "before training: left of it a run is lost", transform=key.transAxes, va="center")
-    for ax in axes[-1]:
+    for ax in axes.flat[len(table) - 2 : len(table)]:  # the lowest of each column
         ax.set_xlabel("thumbs-up rate, new wordings (exact)")
+        ax.tick_params(labelbottom=True)
     means = "; ".join(
         f"{condition}: " + ", ".join(f"{method} {sum(once) / len(once):.2f} and {sum(each) / len(each):.2f}"
                                      for method, (once, each) in methods.items())

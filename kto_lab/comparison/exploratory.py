@@ -36,7 +36,7 @@ def plain(*methods: str) -> dict[str, tuple[str, Mapping]]:
 
 
 BASIC = plain("sft", "dpo", "kto")
-KNOB_RATES, KNOB_BETAS, RATIOS = RATES[2:5], BETAS[1:5], (0.25, 0.5, 1.5, 2.0, 4.0)
+KNOB_RATES, KNOB_BETAS, RATIOS = RATES[2:5], BETAS[1:5], (0.25, 1.5, 4.0)
 PATH = (5, 10, 20, 30, 40, 60, 80, 100)
 LONG = (25, 50, 75, 100)
 
@@ -111,6 +111,13 @@ EXPERIMENTS: dict[str, Experiment] = {
         {f"only {kind}s": {"only": kind, "track": LONG} for kind in ("down", "up")},
         plain("kto") | {"kto + demonstrations": ("kto", {"demonstrations": 0.2})},
     ),
+    "frontier": Experiment(
+        "The exact frontier",
+        "How close do the methods come to the cheapest possible policy?",
+        {"path": {"track": PATH}},
+        BASIC,
+        small=False, seeds=LARGE_SEEDS,
+    ),
     "knobs": Experiment(
         "Knobs",
         "Where does KTO collapse, over beta, learning rate and the ratio of the two weights?",
@@ -122,13 +129,6 @@ EXPERIMENTS: dict[str, Experiment] = {
             for rate in KNOB_RATES for ratio in RATIOS
         },
         plain("kto"),
-    ),
-    "frontier": Experiment(
-        "The exact frontier",
-        "How close do the methods come to the cheapest possible policy?",
-        {"path": {"track": PATH}},
-        BASIC,
-        small=False, seeds=LARGE_SEEDS,
     ),
 }  # fmt: skip
 

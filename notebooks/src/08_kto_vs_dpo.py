@@ -71,8 +71,7 @@ for a, b in ((1.0, 1.0), (2.0, 1.0), (102.0, 101.0)):
     print(f"rewards {a:5.1f} and {b:5.1f}: a wins with probability {beats(a, b):.4f}")
 
 # %% [markdown]
-# Add 100 to both rewards and nothing changes. A choice between two replies to one prompt says nothing about how good
-# that prompt's replies are in general.
+# Add 100 to both rewards and nothing changes: a choice says nothing about how good that prompt's replies are in general.
 #
 # ## 2. The reward inside a policy, up to one unknown
 #
@@ -81,8 +80,7 @@ for a, b in ((1.0, 1.0), (2.0, 1.0), (102.0, 101.0)):
 #
 # $$R(y) = \beta \log \frac{\pi^*(y)}{\pi_{ref}(y)} + \beta \log Z$$
 #
-# The last term is the troublemaker, since $Z$ sums over all replies that there are. Three replies are enough to see
-# it.
+# The last term is the troublemaker: $Z$ sums over all replies that there are. Three are enough to see it.
 
 # %%
 reference_probs = torch.tensor([0.5, 0.3, 0.2])
@@ -235,8 +233,8 @@ pictures.displacement(histories[0.1])
 #
 # ## 7. Seven kinds of thumbs, seven methods
 #
-# One run of each proves nothing. And there is a rival that needs neither pairs nor a reference: **SFT on the replies
-# that got a thumbs-up**. A method that cannot beat it is not worth its trouble.
+# One run proves nothing. And one rival needs neither pairs nor a reference: **SFT on the replies that got a thumbs-up**.
+# A method that cannot beat it is not worth its trouble.
 #
 # | method | learns from |
 # |---|---|
@@ -253,9 +251,8 @@ pictures.displacement(histories[0.1])
 # or *for each kind of thumbs*, which shows what is possible. Each cell has 30 runs on fresh draws of thumbs. The
 # [protocol](../kto_lab/comparison/protocol.py), with predictions and what we had seen before, was committed first.
 #
-# A common argument: a pair learned the wrong way round gets DPO's full push, while KTO lets go of rows far from its
-# reference point ([09](09_halos.ipynb) draws both), so KTO should cope better with wrong thumbs. An argument is no
-# result.
+# A common argument: a pair learned the wrong way round gets DPO's full push, while KTO lets go of rows far from $z_0$
+# ([09](09_halos.ipynb) draws both); so KTO should cope better with wrong thumbs. Does it?
 #
 # ## 8. The table
 #
@@ -296,8 +293,6 @@ for way in (ONCE, EACH):
 # - **10% of the ups.** Tuned once, KTO loses all its runs, whatever its weights, term or no term. Tuned for these
 #   thumbs few are lost, and it is weak. SFT wins.
 # - **10% and 30% flipped.** SFT copies wrong thumbs, KTO copies them less; with an SFT term it is first in both.
-#
-# DPO alone never gets far, and is hardly ever lost. KTO alone gets further, and is.
 #
 # Did the tuning decide this? Three rates for four methods, on the questions that got thumbs, where the search looks,
 # and on new wordings (20 runs each, exploratory):
@@ -393,7 +388,7 @@ for (_, method), runs in outcomes(results, "why: few ups").items():
 #
 # 1. DPO is Bradley-Terry with the implicit reward put in; $Z$ cancels inside a pair. At step 0 it costs ln 2.
 # 2. It sees only differences: a common fall is invisible to it. Log both rewards.
-# 3. The baseline to beat is SFT on the thumbs-up; with clean thumbs plain KTO and plain DPO do not beat it.
+# 3. The baseline is SFT on the thumbs-up; with clean thumbs plain KTO and plain DPO do not beat it.
 # 4. With wrong thumbs KTO with an SFT term leads. With few thumbs-up KTO alone is lost.
 # 5. One sweep is part of the result: tune for your thumbs, or say that you did not.
 
@@ -407,7 +402,6 @@ for (_, method), runs in outcomes(results, "why: few ups").items():
 #
 # - Rafailov et al., "Direct Preference Optimization", 2023: section 4 and Eq. 7 (derivation and loss).
 # - SFT term beside DPO: Pang et al., 2024. cDPO: Mitchell, 2023.
-# - Everything else: computed above, or in `kto_lab/results/comparison.jsonl` (`python course.py experiments`).
+# - The rest: computed above, or in `kto_lab/results/comparison.jsonl` (`python course.py experiments`).
 #
-# Next: [09 · The family](09_halos.ipynb) puts DPO and KTO among their relatives. Deeper:
-# [08b · Behind the table](deeper/08b_behind_the_table.ipynb).
+# Next: [09 · The family](09_halos.ipynb). Deeper: [08b · Behind the table](deeper/08b_behind_the_table.ipynb).
