@@ -71,7 +71,7 @@ for a, b in ((1.0, 1.0), (2.0, 1.0), (102.0, 101.0)):
     print(f"rewards {a:5.1f} and {b:5.1f}: a wins with probability {beats(a, b):.4f}")
 
 # %% [markdown]
-# Add 100 to both rewards and nothing changes: a choice says nothing about how good that prompt's replies are in general.
+# Add 100 to both rewards and nothing changes: a choice says nothing about how good a prompt's replies are in general.
 #
 # ## 2. The reward inside a policy, up to one unknown
 #
@@ -97,8 +97,7 @@ print(f"beta * log Z:          {beta * torch.log(Z):.4f}")
 # ★★☆ · 6 minutes · check a derivation step
 #
 # Write down all differences $R(a) - R(b)$ without knowing $R$ or $Z$: from the probabilities of the optimal policy,
-# those of the reference, and beta. The check draws rewards of its own, makes the optimal policy for them, and holds
-# your table against the true differences.
+# those of the reference, and beta. The check draws rewards of its own and knows the true differences.
 
 # %% exercise="reward_gaps"
 def my_reward_gaps(policy_probs, reference_probs, beta):
@@ -123,7 +122,7 @@ check.reward_gaps(my_reward_gaps)
 #
 # $$L = -\log \sigma\Big(\beta\,(r_{chosen} - r_{rejected})\Big), \qquad r = \log \pi(y|x) - \log \pi_{ref}(y|x)$$
 #
-# with $r$ summed over the reply's tokens, exactly the $r$ of KTO. The difference in the bracket is the **margin**.
+# with $r$ summed over the reply's tokens, as in KTO. The difference in the bracket is the **margin**.
 #
 # ### Exercise 8.2 · DPO in two lines
 # ★★☆ · 6 minutes · fill in a function
@@ -166,8 +165,8 @@ for h in (-20.0, 0.0, 20.0):
 
 # %% [markdown]
 # At $h = -20$ both replies have become $e^{20}$ times less likely relative to the rest. DPO does not notice. KTO sees
-# it row by row: the thumbs-up row protests, the thumbs-down row is pleased. With equal weights the two nearly cancel,
-# so it is the **weights** that decide how hard KTO pulls back ($z_0$ was held at 0 here).
+# it row by row: the thumbs-up row protests, the thumbs-down row is pleased. With equal weights the two nearly cancel:
+# the **weights** decide how hard KTO pulls back.
 #
 # ### Exercise 8.3 · A good loss, two dying replies
 # ★★☆ · 4 minutes · predict a number
@@ -227,14 +226,14 @@ for name, model in (("before", reference), ("beta 2", policies[2.0]), ("beta 0.1
 pictures.displacement(histories[0.1])
 
 # %% [markdown]
-# With beta 0.1 the model stammers. Hardly any probability is left on the **listed replies**, the 48 of a question
-# that our world knows: both kinds fell, the rejected ones further, and the loss is content. The symptom to watch in
-# any log is **reward chosen below zero**. With beta 2 it stays above.
+# With beta 0.1 the model stammers. Hardly any probability is left on the **listed replies**, the 48 that our world
+# knows: both kinds fell, the rejected ones further, and the loss is content. Watch for **reward chosen below zero** in
+# any log.
 #
 # ## 7. Seven kinds of thumbs, seven methods
 #
-# One run proves nothing. And one rival needs neither pairs nor a reference: **SFT on the replies that got a thumbs-up**.
-# A method that cannot beat it is not worth its trouble.
+# One run proves nothing. And one rival needs neither pairs nor a reference: **SFT on the replies with a thumbs-up**. A
+# method that cannot beat it is not worth its trouble.
 #
 # | method | learns from |
 # |---|---|
