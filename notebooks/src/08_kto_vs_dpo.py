@@ -7,7 +7,7 @@
 # **You will be able to**
 # - derive the DPO loss in three steps and write it in two lines;
 # - say what DPO does not see, and what it cannot use;
-# - read a table of conditions, methods and seeds, and say what the tuning has to do with it;
+# - read a table of conditions and methods, and say what tuning did to it;
 # - answer "which method for which thumbs?", and name the row that your answer rests on.
 #
 # **You need first** the implicit reward and the loss of lesson [06](06_kto_loss.ipynb), the training run of lesson
@@ -245,9 +245,9 @@ pictures.displacement(histories[0.1])
 # | `kto weights 1` | all thumbs, both weights 1 |
 # | `kto + sft` | all thumbs, plus an SFT term on the liked ones |
 #
-# Everyone gets the same thumbs, a smaller model and 100 steps of 16 completions. Learning rate and beta matter as much
-# as the method, so each is tuned in **two ways**: *once*, with all thumbs, and then kept, as you would with one sweep;
-# or *for each kind of thumbs*, which shows what is possible. Each cell has 30 runs on fresh draws of thumbs. The
+# Everyone gets the same thumbs, a smaller model and 100 steps of 16 completions. Learning rate and beta are tuned in
+# **two ways**: *once*, with all thumbs, and then kept, as you would with one sweep; or *for each kind of thumbs*, which
+# shows what is possible. Each cell has 30 runs on fresh draws of thumbs. The
 # [protocol](../kto_lab/comparison/protocol.py), with predictions and what we had seen before, was committed first.
 #
 # A common argument: a pair learned the wrong way round gets DPO's full push, while KTO lets go of rows far from $z_0$
@@ -290,8 +290,8 @@ for way in (ONCE, EACH):
 # - **All thumbs.** The two methods with an SFT term end highest. Plain SFT ends above plain KTO and plain DPO without
 #   looking at a single thumbs-down.
 # - **10% of the ups.** Tuned once, KTO loses all its runs, whatever its weights, term or no term. Tuned for these
-#   thumbs few are lost, and it is weak. SFT wins.
-# - **10% and 30% flipped.** SFT copies wrong thumbs, KTO copies them less; with an SFT term it is first in both.
+#   thumbs few are lost, and it is weak. Then SFT leads.
+# - **10% and 30% flipped.** SFT copies wrong thumbs. KTO ends above it and above DPO; with an SFT term it is first.
 #
 # Did the tuning decide this? Three rates for four methods, on the questions that got thumbs, where the search looks,
 # and on new wordings (20 runs each, exploratory):
@@ -308,25 +308,27 @@ for condition in dict.fromkeys(condition for condition, _ in sweep):
 # %% [markdown]
 # With clean thumbs it did. SFT's search took a rate of 0.01, best where it looked; at 0.003 plain SFT is above
 # everything in the table. So **who is first with clean thumbs is no result**: another sweep turns it round. What
-# stands at each rate is plain KTO below plain SFT; and with 10% flipped, KTO with an SFT term above SFT at its best.
+# stands at each rate is plain KTO below plain SFT. With 10% flipped, KTO with an SFT term is above SFT's best at 0.001
+# and at 0.003, not at 0.01.
 #
 # ## 9. What was predicted, and what came
 #
 # A difference is taken seed by seed, so the luck of the draw cancels. Rates are often "0.9, or 0 where a run was lost",
 # so nothing leans on a bell curve: the interval is that of the **median**, by ranks, and p comes from **flipping
-# signs**: were both methods alike, each difference could have either sign. Of many predictions some come true by luck;
-# Holm's method asks more of each. A prediction is *supported* or *refuted* if p stays below 0.05, else *open*; an
-# interval inside ±0.02 is *no difference worth naming*.
+# signs**: were both methods alike, each difference could have either sign. Holm's method corrects for their number. A
+# prediction is *supported* or *refuted* if p stays below 0.05, else *open*; an interval inside ±0.02 is *no difference
+# worth naming*.
 
 # %%
 found = findings(results)
 for finding in found:
-    print(finding.sentence)
+    print(f"[{protocol.HYPOTHESES[finding.name][1]}]", finding.sentence)
 print(Counter(finding.ending for finding in found))
 
 # %% [markdown]
-# Two were refuted: with 30% flipped SFT's high rate cost it more than KTO, and KTO's lead over SFT with 10% flipped
-# does not carry over to the larger model. What looked a safe bet, SFT over KTO with clean thumbs, stays open by a hair.
+# Two were refuted: with 30% flipped and one sweep SFT ended below KTO, and KTO's lead over SFT with 10% flipped does
+# not carry over to the larger model. Two are open: SFT over KTO with clean thumbs, by a hair, and what tuning gives KTO
+# at 30%. And "DPO with the term above SFT" hangs on SFT's rate, as you saw.
 #
 # ## 10. The larger model
 #
@@ -338,8 +340,9 @@ for condition in CONDITIONS:
     row(condition, [mean_and_lost(condition, method, small=False) for method in protocol.LARGE_METHODS])
 
 # %% [markdown]
-# At both sizes an SFT term makes KTO steadier, few thumbs-up lose it, and SFT ends above it with clean thumbs. But here
-# KTO alone is lost with noise: its lead above needs the term, or a sweep of its own.
+# An SFT term steadies KTO with clean thumbs and with noise; with few thumbs-up it is lost all the same. Plain SFT ends
+# above plain KTO, this time clearly. But here KTO alone is lost with noise, below DPO too: its lead above needs the
+# term.
 #
 # ## 11. Why: what the thumbs-down are good for
 #
@@ -355,7 +358,7 @@ for (condition, method), runs in outcomes(results, "why: thumbs-down").items():
 # probability leaves the listed replies. With wrong thumbs they earn their keep: at three downs to one up, a wrong up
 # is contradicted by right downs.
 #
-# And why is KTO lost with few thumbs-up? One change at a time:
+# And why is KTO lost with few thumbs-up? One change at a time, tuned once (exploratory too):
 
 # %%
 for (_, method), runs in outcomes(results, "why: few ups").items():
@@ -363,24 +366,24 @@ for (_, method), runs in outcomes(results, "why: few ups").items():
     print(f"{method:<22} {mean(run[MEASURE] for run in runs):.2f}  ({n_lost} of {len(runs)} lost)")
 
 # %% [markdown]
-# Neither weights nor reference point are to blame. What saves it is something that **holds the model**: demonstrations,
-# good replies to all questions, beside the thumbs. And $z_0$? Tuned once, it is clamped to 0 in most steps, so what the
-# table compares is KTO with a reference point of about 0 ([08b](deeper/08b_behind_the_table.ipynb) counts).
+# Neither weights nor reference point are to blame. Demonstrations, good replies to all questions beside the thumbs,
+# save it; so does the smaller rate of its own search (section 8). And $z_0$? Tuned once, it is 0 in most steps: the
+# table compares KTO with a reference point of about 0 ([08b](deeper/08b_behind_the_table.ipynb) counts).
 #
 # ## 12. Which one, when
 #
 # | your thumbs | use | its row |
 # |---|---|---|
-# | mostly right | SFT on the thumbs-up first; then with a DPO or KTO term | all thumbs; larger model |
-# | few thumbs-up | SFT on them, not KTO alone | 10% of the ups |
-# | few thumbs-down | KTO with an SFT term | 10% of the downs |
-# | seldom both kinds on a question | SFT, or KTO with an SFT term after one sweep | both kinds on a quarter |
+# | mostly right | SFT on the thumbs-up; then see if a DPO or KTO term adds anything | all thumbs; larger model |
+# | few thumbs-up | SFT, tuned on them; not KTO | 10% of the ups |
+# | few thumbs-down | the same | 10% of the downs |
+# | seldom both kinds on a question | SFT, tuned on them | both kinds on a quarter |
 # | one in ten wrong | KTO with an SFT term | 10% flipped |
-# | three in ten wrong | the same, tuned on **these** thumbs | 30% flipped |
+# | three in ten wrong | the same; in the larger model nobody leads | 30% flipped |
 # | nearly half wrong | nothing helps: ask who clicks | 45% flipped |
 #
-# In every row: tune on thumbs like yours, run more than one seed, count lost runs. And do not say that a world of 48
-# replies a question settles it for a large model.
+# In every row: tune on thumbs like yours, run several seeds, count lost runs. A world of 48 replies a question does not
+# settle it for a large model.
 
 # %% [markdown]
 # ## Recap
@@ -388,7 +391,7 @@ for (_, method), runs in outcomes(results, "why: few ups").items():
 # 1. DPO is Bradley-Terry with the implicit reward put in; $Z$ cancels inside a pair. At step 0 it costs ln 2.
 # 2. It sees only differences: a common fall is invisible to it. Log both rewards.
 # 3. The baseline is SFT on the thumbs-up; with clean thumbs plain KTO and plain DPO do not beat it.
-# 4. With wrong thumbs KTO with an SFT term leads. With few thumbs-up KTO alone is lost.
+# 4. With one wrong thumb in ten KTO with an SFT term leads. With few thumbs-up and one sweep, KTO is lost.
 # 5. One sweep is part of the result: tune for your thumbs, or say that you did not.
 
 # %% [markdown]

@@ -21,7 +21,7 @@ import torch
 from kto_course import check
 from kto_lab.comparison import protocol
 from kto_lab.comparison.exploratory import experiment, outcomes
-from kto_lab.comparison.findings import is_lost, lost, mean_of, spread, values_of
+from kto_lab.comparison.findings import lost, mean_of, spread, values_of
 from kto_lab.comparison.protocol import BASE, CONDITIONS, EACH, MEASURE, WAYS, methods_of
 from kto_lab.comparison.results import differences, load_results
 from kto_utils.losses import dpo_loss
@@ -189,9 +189,8 @@ for n in (8, 20, 30):
     print(f"{n:2d} runs: bootstrap of the mean {by_bootstrap / 400:.0%}, median by ranks {by_ranks / 400:.0%}")
 
 # %% [markdown]
-# The bootstrap of a mean knows only the runs that it has: where no run of the sample was lost, it has never heard of
-# zero. Ranks ask nothing of the shape. Their question is another one, though: the **median** run. That is why lesson
-# 08 prints lost runs beside it.
+# The bootstrap of a mean knows only the runs that it has: where none was lost, it has never heard of zero. Ranks ask
+# nothing of the shape. But they ask about the **median** run; that is why lesson 08 prints lost runs beside it.
 #
 # ## 5. What the runs paid
 #
@@ -219,8 +218,9 @@ for title, measure in (("KL to the reference", "trained kl"), ("on unlisted repl
 print(f"untouched facts right before training: {results.reference[True]['untouched facts right']:.2f}")
 
 # %% [markdown]
-# Three things to read. The KL says little about quality: KTO's lost runs paid most. An SFT term keeps probability on
-# the listed replies. And facts without thumbs suffer under high rates and under noise, most of all with plain SFT.
+# The KL says little about quality: with all thumbs KTO with weights 1 paid most and reached least. An SFT term keeps
+# probability on the listed replies where the rate is 0.003 or less. And facts without thumbs suffer where a high rate
+# was chosen, most of all with plain SFT.
 #
 # ## 6. What drives KTO
 #
@@ -250,23 +250,32 @@ for name in ("mismatched", "zero"):
 
 # %%
 def table(name, measure=MEASURE):
-    before = results.reference[True]
     for (condition, method), runs in outcomes(results, name).items():
-        found = spread([run[measure] for run in runs])
-        n_lost = sum(is_lost(run, before) for run in runs)
+        found, trained = (spread([run[name] for run in runs]) for name in (measure, "trained thumbs_up"))
         print(f"{condition:<12} {method:<6} mean {found.mean:6.3f}   median {found.median:6.3f} "
-              f"[{found.low:.3f}, {found.high:.3f}]   {n_lost} of {len(runs)} lost")  # fmt: skip
+              f"[{found.low:.3f}, {found.high:.3f}]   trained questions {trained.mean:.3f}")  # fmt: skip
 
 
 for name in ("more steps", "skip SFT"):
     print(experiment(name).question)
     table(name)
-print(experiment("length").question, "(characters)")
+
+# %% [markdown]
+# **More steps.** With 400 steps KTO rises and passes plain SFT, whose rate of 0.01 now fits the trained questions even
+# better and the new wordings worse; DPO stays where it was, so it was not merely slow. One more reason not to call a
+# winner with clean thumbs.
+#
+# **Skip SFT.** The thumbs are the same, and the less SFT came before, the less DPO and KTO reach; from nothing both end
+# at nothing. SFT on the thumbs-up suffers least. Here preference learning cannot do alone.
+#
+# And the replies' length, in characters?
+
+# %%
 table("length", "new wording length")
 print(f"before training: {results.reference[True]['new wording length']:.3f} characters")
 
 # %% [markdown]
-# TEXT6
+# All three follow the length of the liked replies, in both directions. None grows longer by itself.
 #
 # "KTO can skip SFT" is often repeated. The paper shows it for Llama-13B and 30B; its Table 1 (v4) has a
 # counter-example, Qwen2.5-3B Instruct: with SFT (beta 0.1) BBH 32.39 and AlpacaEval 13.01, without (beta 0.5) 20.41
