@@ -11,7 +11,7 @@ from kto_lab.comparison import exploratory, protocol, results, runs
 from kto_lab.comparison.exploratory import EXPERIMENTS
 from kto_lab.comparison.protocol import CONDITIONS, HYPOTHESES, METHODS, WAYS, methods_of, setting_of
 from kto_lab.comparison.settings import Setting, changes, key_of, setting_from
-from kto_lab.experiments.thumbs import feedback
+from kto_lab.comparison.thumbs import feedback
 
 SHORT = {"steps": 3}
 
@@ -210,9 +210,9 @@ def test_a_file_of_another_version_is_refused_with_the_remedy(name, tmp_path):
     file = tmp_path / "runs.jsonl"
     results.Store(file)
     file.write_text(json.dumps(json.loads(file.read_text()) | {name: "0000"}) + "\n")
-    with pytest.raises(ValueError, match=rf"version 0000 of the {name}, .* `python course\.py comparison"):
+    with pytest.raises(ValueError, match=rf"version 0000 of the {name}, .* `python course\.py experiments"):
         results.load_results(file)
-    with pytest.raises(FileNotFoundError, match=r"python course\.py comparison"):
+    with pytest.raises(FileNotFoundError, match=r"python course\.py experiments"):
         results.load_results(tmp_path / "none.jsonl")
 
 

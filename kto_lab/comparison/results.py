@@ -1,6 +1,6 @@
 """The runs of the comparison: computed once, kept a line each, checked against live runs. Lessons 08 and 08b.
 
-`python course.py comparison` computes what is missing (a few hours on 2 cores) and can be stopped at any time: a
+`python course.py experiments` computes what is missing (a few hours on 2 cores) and can be stopped at any time: a
 finished run is on disk and is never made or counted twice, whatever asks for it.
 """
 
@@ -31,12 +31,12 @@ from kto_lab.comparison.protocol import (
     methods_of,
 )  # fmt: skip
 from kto_lab.comparison.runs import train_and_score
+from kto_lab.comparison.scores import reference_scores, rounded
 from kto_lab.comparison.search import Cell, Search
 from kto_lab.comparison.settings import Setting, changes, key_of, setting_from
-from kto_lab.experiments.scores import reference_scores, rounded
 
 RESULTS_FILE = RESULTS / "comparison.jsonl"
-COMMAND = "python course.py comparison"
+COMMAND = "python course.py experiments"
 ROOT = Path(__file__).parents[2]
 
 # What a run's numbers depend on, beside its setting and its seed.
@@ -44,8 +44,7 @@ MODULES = (
     *(f"kto_utils/{name}" for name in ("world", "data", "tokenizer", "model", "collator", "logprobs", "losses",
                                        "train", "evaluate")),
     *(f"kto_lab/{name}" for name in ("recipes", "price", "scored_reference", "extra_terms", "looking")),
-    *(f"kto_lab/experiments/{name}" for name in ("thumbs", "scores", "reference_points")),
-    *(f"kto_lab/comparison/{name}" for name in ("settings", "runs")),
+    *(f"kto_lab/comparison/{name}" for name in ("settings", "thumbs", "scores", "reference_points", "runs")),
 )  # fmt: skip
 
 Job = tuple[Setting, int]
@@ -268,5 +267,5 @@ def recheck(file: Path = RESULTS_FILE, n: int = 1) -> None:
     for run in tqdm(chosen, "made again", unit="run"):
         if differing := differences(run):
             raise ValueError(f"{run['setting']} seed {run['seed']}: stored and fresh differ in {differing}")
-    file.write_text("\n".join([json.dumps(head | {"code": code_version()}), *lines, ""]), encoding="utf-8")
+    file.write_text("\n".join([json.dumps(head | {"command": COMMAND, "code": code_version()}), *lines, ""]), encoding="utf-8")
     print(f"{len(chosen)} runs are the same in all digits; {file.name} now carries this code's version")
