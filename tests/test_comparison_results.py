@@ -114,7 +114,9 @@ trained_once = functools.cache(results.train_and_score)
 
 
 def chosen_run(found, method, small):
-    return found.cell(ON, method, EACH if small else ONCE, small)[1]
+    """A run that is not lost: how a lost one ends hangs on the last bits."""
+    cell = found.cell(ON, method, EACH if small else ONCE, small)
+    return next(run for run in cell if not findings.is_lost(run, found.reference[small]))
 
 
 @pytest.fixture
@@ -129,13 +131,13 @@ def test_one_run_of_each_method_gives_the_stored_numbers_again(stored, once, met
 
 
 @pytest.mark.parametrize(("method", "small"), CELLS)
-def test_one_digit_changed_in_the_file_is_found(stored, once, method, small, tmp_path):
+def test_a_change_of_the_fifth_digit_in_the_file_is_found(stored, once, method, small, tmp_path):
     run = chosen_run(stored, method, small)
     line, number = json.dumps(run), f'"{MEASURE}": {run[MEASURE]}'
-    spoilt = line.replace(number, number[:-1] + str((int(number[-1]) + 5) % 10))
     text = results.RESULTS_FILE.read_text(encoding="utf-8")
     assert text.count(line) == line.count(number) == 1
     file = tmp_path / "runs.jsonl"
+    spoilt = line.replace(number, f'"{MEASURE}": {run[MEASURE] + 1e-5:.6f}')
     file.write_text(text.replace(line, spoilt), encoding="utf-8")
     copied = results.Results(results.Store(file), stored.reference)
     assert results.differences(chosen_run(copied, method, small)).keys() == {MEASURE}
