@@ -11,7 +11,7 @@ from kto_lab.comparison import exploratory, protocol, results, runs
 from kto_lab.comparison.exploratory import EXPERIMENTS
 from kto_lab.comparison.protocol import CONDITIONS, HYPOTHESES, METHODS, WAYS, methods_of, setting_of
 from kto_lab.comparison.settings import Setting, changes, key_of, setting_from
-from kto_lab.experiments.thumbs import feedback
+from kto_lab.comparison.thumbs import feedback
 
 SHORT = {"steps": 3}
 
@@ -210,9 +210,9 @@ def test_a_file_of_another_version_is_refused_with_the_remedy(name, tmp_path):
     file = tmp_path / "runs.jsonl"
     results.Store(file)
     file.write_text(json.dumps(json.loads(file.read_text()) | {name: "0000"}) + "\n")
-    with pytest.raises(ValueError, match=rf"version 0000 of the {name}, .* `python course\.py comparison"):
+    with pytest.raises(ValueError, match=rf"version 0000 of the {name}, .* `python course\.py experiments"):
         results.load_results(file)
-    with pytest.raises(FileNotFoundError, match=r"python course\.py comparison"):
+    with pytest.raises(FileNotFoundError, match=r"python course\.py experiments"):
         results.load_results(tmp_path / "none.jsonl")
 
 
@@ -236,6 +236,7 @@ def edited(monkeypatch, tmp_path, module, old, new):
     ("module", "old", "new", "code", "plan"),
     [
         ("kto_utils/losses", ".clamp(min=0).detach()", ".detach()", True, False),
+        ("kto_lab/comparison/thumbs", "REPLIES_PER_QUESTION = 50", "REPLIES_PER_QUESTION = 51", True, False),
         ("kto_lab/comparison/runs", "COMPLETIONS_PER_STEP = 16", "COMPLETIONS_PER_STEP = 32", True, False),
         ("kto_lab/comparison/protocol", "SFT on the thumbs-up alone ends higher", "KTO ends higher", False, True),
         ("kto_lab/comparison/protocol", "MARGIN = 0.02", "MARGIN = 0.1", False, True),
@@ -248,13 +249,41 @@ def test_what_counts_as_other_code_and_as_another_protocol(monkeypatch, tmp_path
     assert [one != other for one, other in zip(before, after, strict=True)] == [code, plan]
 
 
+def test_another_model_is_other_code_and_other_line_ends_are_not(monkeypatch, tmp_path):
+    before = results.code_version()
+    edited(monkeypatch, tmp_path, "kto_utils/world", "\n", "\n")
+    file = tmp_path / "kto_utils" / "world.py"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert results.code_version() == before
+    (tmp_path / "kto_utils" / "assets" / "reference_small" / "model.safetensors").write_bytes(b"other")
+    assert results.code_version() != before
+
+
+@pytest.mark.parametrize(
+    ("stored", "fresh", "found"),
+    [
+        ({"new wording kl": 0.654216}, {"new wording kl": 0.654206}, True),
+        ({"new wording kl": 0.654207}, {"new wording kl": 0.654206}, False),
+        ({"z0_positive": 0.10}, {"z0_positive": 0.09}, False),  # one step of 100
+        ({"z0_positive": 0.11}, {"z0_positive": 0.09}, True),
+        ({"used": 3}, {"used": 4}, True),
+        ({"path": [{"step": 1, "kl": 0.5}]}, {"path": [{"step": 1, "kl": 0.6}]}, True),
+        ({"path": [{"step": 1, "kl": 0.5}]}, {}, True),
+    ],
+)
+def test_which_numbers_count_as_others(monkeypatch, stored, fresh, found):
+    monkeypatch.setattr(results, "train_and_score", lambda *job: fresh)
+    assert bool(results.differences({"setting": {}, "seed": 600, **stored})) == found
+
+
 def test_code_that_changes_no_number_is_taken_after_a_recheck(toy, tmp_path):
     file = tmp_path / "runs.jsonl"
     results.run_all(file)
     head, *lines = file.read_text().splitlines()
-    file.write_text("\n".join([json.dumps(json.loads(head) | {"code": "0000"}), *lines, ""]))
+    file.write_text("\n".join([json.dumps(json.loads(head) | {"command": "old", "code": "0000"}), *lines, ""]))
     toy.clear()
     results.recheck(file)
+    assert file.read_text().splitlines() == [head, *lines]
     assert {setting.trainer for setting, _ in toy} == {"sft", "dpo", "kto"}
     results.Store(file)
     spoilt = [line.replace('"trained thumbs_up": 0.', '"trained thumbs_up": 0.0') for line in lines]

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from kto_lab.comparison.reference_points import ReferencePoint, WatchedReferencePoint, probe
+from kto_lab.comparison.scores import SETS, logps_on, measures, reference_logps_on, reference_model, rounded
 from kto_lab.comparison.settings import Setting
-from kto_lab.experiments.reference_points import ReferencePoint, WatchedReferencePoint, probe
-from kto_lab.experiments.scores import SETS, logps_on, measures, reference_logps_on, reference_model, rounded
-from kto_lab.experiments.thumbs import feedback
+from kto_lab.comparison.thumbs import feedback
 from kto_lab.extra_terms import Demonstrations, OwnThumbsUp, Smoothing, together
 from kto_lab.looking import EachStep
 from kto_lab.scored_reference import scored_beforehand

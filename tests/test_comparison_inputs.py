@@ -1,4 +1,4 @@
-"""The protocol of the experiments: what a setting does to the thumbs, what a run measures, what is refused."""
+"""What a run of the comparison is given and how it is measured: thumbs, scores, reference points."""
 
 import math
 import random
@@ -7,10 +7,9 @@ import statistics
 import pytest
 import torch
 
-from kto_lab.experiments import protocol, reference_points, runs, scores, thumbs
-from kto_lab.experiments.protocol import EXPERIMENTS, Setting, setting_of
-from kto_lab.experiments.thumbs import feedback
-from kto_utils.data import pair_up
+from kto_lab.comparison import reference_points, scores, thumbs
+from kto_lab.comparison.settings import Setting
+from kto_lab.comparison.thumbs import feedback
 from kto_utils.evaluate import exact_kl, rates, thumbs_up_rate
 from kto_utils.model import load_reference_model, reference_of
 from kto_utils.world import UNTOUCHED, judge, trained_questions
@@ -37,50 +36,7 @@ def kinds(rows):
     return found
 
 
-# --- the protocol ---------------------------------------------------------------------------------------------------
-
-
-def test_every_experiment_has_a_question_a_hypothesis_and_at_least_five_seeds():
-    for chosen in EXPERIMENTS.values():
-        assert chosen.question.endswith(("?", "."))
-        assert len(chosen.hypothesis) > 40
-        assert len(chosen.seeds) >= 5
-        assert not set(protocol.VALIDATION_SEEDS) & set(chosen.seeds)
-
-
-def test_settings_come_from_a_search_or_from_the_conditions():
-    for name, chosen in EXPERIMENTS.items():
-        if chosen.search is not None:
-            assert chosen.search in chosen.conditions
-        elif chosen.settings_of is None:
-            for condition in chosen.conditions:
-                setting = setting_of(name, condition, "kto")
-                assert setting.learning_rate is not None
-                assert setting.beta is not None
-        else:
-            assert all(EXPERIMENTS[source].search for source in chosen.settings_of.values())
-
-
-def test_the_two_groups_of_questions_that_are_held_out_get_no_thumbs(rows):
-    prompts = {row["prompt"] for row in rows}
-    assert prompts == {question.prompt for question in trained_questions()}
-    assert not any(thing in prompt for thing in UNTOUCHED for prompt in prompts)
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (("nois", "0%", "kto"), "did you mean 'noise'"),
-        (("noise", "17%", "kto"), "condition is '17%'; experiment 'noise' has 0%, 10%"),
-        (("noise", "0%", "ppo"), "method is 'ppo'; experiment 'noise' has kto, dpo"),
-    ],
-)
-def test_unknown_names_are_refused(names, message):
-    with pytest.raises(ValueError, match=message):
-        runs.train_and_score(*names, 0, 1e-4, 0.1)
-
-
-# --- feedback -------------------------------------------------------------------------------------------------------
+# --- thumbs ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_same_seed_gives_the_same_feedback_and_another_seed_another(rows):
@@ -93,21 +49,10 @@ def test_giving_the_rows_away_leaves_the_stored_ones_alone(rows):
     assert feedback(Setting(), seed=0) == rows
 
 
-def test_all_methods_of_an_experiment_get_the_same_rows():
-    for name, chosen in EXPERIMENTS.items():
-        if name in ("clean pairs", "noise", "contradiction", "fewer thumbs-up"):
-            condition = list(chosen.conditions)[-1]
-            given = [feedback(setting_of(name, condition, method), seed=2) for method in chosen.methods]
-            assert all(rows == given[0] for rows in given)
-
-
-def test_clean_pairs_leave_no_thumb_without_a_partner():
-    rows = feedback(Setting(paired=True), seed=3)
-    pairs, left = pair_up(rows, seed=3)
-    assert left == []
-    assert 2 * len(pairs) == len(rows) > 400
-    up, down = counts(rows)
-    assert up == down
+def test_the_two_groups_of_questions_that_are_held_out_get_no_thumbs(rows):
+    prompts = {row["prompt"] for row in rows}
+    assert prompts == {question.prompt for question in trained_questions()}
+    assert not any(thing in prompt for thing in UNTOUCHED for prompt in prompts)
 
 
 @pytest.mark.parametrize(("share", "whole"), [(0.5, 12), (0.25, 6)])
@@ -255,27 +200,3 @@ def test_the_probe_of_an_unmoved_policy_says_zero_and_of_a_moved_one_does_not(ro
     moved = probe()
     assert len(set(moved["unclamped"])) > 1
     assert moved["mismatched"] == [max(0.0, value) for value in moved["unclamped"]]
-
-
-# --- runs -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_method_that_finds_no_pair_leaves_the_model_as_it_was(monkeypatch):
-    monkeypatch.setitem(
-        EXPERIMENTS, "clean pairs", protocol.Experiment("", "", "", {"clean": {"only": "down"}}, search="clean")
-    )
-    run = runs.train_and_score("clean pairs", "clean", "dpo", 0, 1e-3, 0.1)
-    assert run["used"] == 0
-    assert run["trained kl"] == 0.0
-
-
-def test_a_run_says_what_it_could_use_and_scores_the_way(monkeypatch):
-    short = protocol.Experiment("", "", "", {"path": {"steps": 3, "track": (1, 3)}}, search="path")
-    monkeypatch.setitem(EXPERIMENTS, "frontier", short)
-    kto, dpo = (runs.train_and_score("frontier", "path", method, 0, 1e-3, 0.1) for method in ("kto", "dpo"))
-    assert kto["used"] == kto["rows"] == dpo["rows"]
-    assert dpo["used"] < dpo["rows"]
-    for run in (kto, dpo):
-        assert [point["step"] for point in run["path"]] == [1, 3]
-        assert run["path"][-1]["thumbs_up"] == run["trained thumbs_up"]
-        assert run["path"][0]["thumbs_up"] != run["path"][1]["thumbs_up"]

@@ -5,8 +5,7 @@ import random
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from kto_lab.experiments.protocol import Setting
-from kto_utils.data import pair_up, unpair
+from kto_lab.comparison.settings import Setting
 from kto_utils.evaluate import collect_feedback
 from kto_utils.model import load_reference_model
 from kto_utils.world import judge, trained_questions
@@ -70,6 +69,4 @@ def feedback(setting: Setting, seed: int) -> list[dict]:
         rows = [row for row in rows if row["label"] is (setting.only == "up")]
     if setting.liked_length is not None:
         rows = _of_liked_length(rows, setting.liked_length)
-    if getattr(setting, "paired", False):
-        rows = unpair(pair_up(rows, seed)[0], seed)
     return rows

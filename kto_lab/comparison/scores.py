@@ -1,14 +1,13 @@
-"""What enumeration and a few samples say of a policy."""
+"""What enumeration says of a policy."""
 
 import functools
-import statistics
 from collections.abc import Callable, Sequence
 
 import torch
 
 from kto_lab import recipes
-from kto_lab.price import least_kl, sampled_kl
-from kto_utils.evaluate import kl_of, rates_of, reply_logps, sample_replies
+from kto_lab.price import least_kl
+from kto_utils.evaluate import kl_of, rates_of, reply_logps
 from kto_utils.model import load_reference_model, reference_of
 from kto_utils.tokenizer import load_tokenizer
 from kto_utils.world import Question, replies, reworded_questions, trained_questions, untouched_questions
@@ -49,7 +48,7 @@ def measures(logps: torch.Tensor, reference_logps: torch.Tensor, name: str) -> d
 
 @functools.lru_cache(maxsize=8)
 def reference_model(small: bool, sft_steps: int | None) -> torch.nn.Module:
-    """The frozen model that a run starts from; see `protocol.Setting`."""
+    """The frozen model that a run starts from; see `settings.Setting`."""
     if sft_steps is None:
         return reference_of(load_reference_model(small))
     shape = recipes.SMALL_SHAPE if small else recipes.REFERENCE_SHAPE
@@ -68,22 +67,6 @@ def reference_scores(small: bool = True, sft_steps: int | None = None) -> dict[s
     for name in SETS:
         logps = reference_logps_on(small, sft_steps, name)
         scores |= {f"{name} {key}": number for key, number in measures(logps, logps, name).items()}
-    return scores
-
-
-def policy_scores(
-    policy: torch.nn.Module, reference: torch.nn.Module, small: bool, sft_steps: int | None, seed: int
-) -> dict[str, float]:
-    """All scores of a trained policy; `runs.train_and_score` lists them. `reference` is that of small and sft_steps."""
-    scores, tokenizer = {}, load_tokenizer()
-    for name in SETS:
-        before = reference_logps_on(small, sft_steps, name)
-        found = measures(logps_on(policy, name), before, name)
-        scores |= {f"{name} {key}": number for key, number in found.items()}
-    scores["kl_sampled"], scores["kl_error"] = sampled_kl(policy, reference, n=8, seed=seed)
-    sampled = sample_replies(policy, trained_questions(), 4, seed)
-    n_tokens = [len(tokenizer.encode(text, add_special_tokens=False)) for texts in sampled for text in texts]
-    scores["length_sampled"] = statistics.mean(n_tokens)
     return scores
 
 
