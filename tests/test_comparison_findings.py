@@ -148,8 +148,8 @@ def test_the_headlines_say_who_leads_and_who_is_not_shown_to_be_worse(monkeypatc
     assert len(lines) == 6
     assert lines[0] == (
         "**Clean thumbs** (the model starts at 0.25): plain SFT on the thumbs-up ends highest (0.90), not shown to be "
-        "better than KTO with an SFT term (0.90); KTO at 0.70 and DPO at 0.60. At another learning rate plain SFT "
-        "reaches 0.98: who is first is decided by the sweep."
+        "better than KTO with an SFT term (0.90); KTO at 0.70 and DPO at 0.60; at another learning rate plain SFT "
+        "reaches 0.98, so who is first is decided by the sweep."
     )
     tuned = "KTO ends highest (0.80); DPO at 0.50 and plain SFT on the thumbs-up at 0.50"
     assert f"tuned for the noise, {tuned}" in lines[2]

@@ -1,4 +1,4 @@
-"""`python course.py experiments`: makes the runs of the comparison and of the exploratory experiments that are missing."""
+"""`python course.py experiments`: makes the runs of the comparison and the exploratory ones that are missing."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from kto_lab.comparison.results import Results, Store, recheck, run_all
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="course.py experiments",
-        description="Make the runs behind lessons 07b to 09b that are missing: the comparison, then the exploratory ones.",
+        description="Make the missing runs of lessons 07b to 09b: the comparison, then the exploratory ones.",
     )
     parser.add_argument("names", nargs="*", metavar="EXPERIMENT", help="of the exploratory ones; default: the core "
                         f"table, then all of {', '.join(EXPERIMENTS)}")  # fmt: skip

@@ -47,8 +47,8 @@ def headlines(results: Results) -> list[str]:
     runs = sum(lost(results, condition, "kto")[1] for condition in CONDITIONS)
     worst = sorted(shares, key=lambda method: -shares[method])
     return [
-        f"**Clean thumbs** (the model starts at {before:.2f}): {ranking(results, BASE, ONCE)}. "
-        f"At another learning rate plain SFT reaches {plain:.2f}: who is first is decided by the sweep.",
+        f"**Clean thumbs** (the model starts at {before:.2f}): {ranking(results, BASE, ONCE)}; "
+        f"at another learning rate plain SFT reaches {plain:.2f}, so who is first is decided by the sweep.",
         f"**One thumb in ten is wrong:** {ranking(results, '10% flipped', ONCE)}.",
         f"**Three in ten are wrong:** tuned on clean thumbs, {ranking(results, noisy, ONCE)}; tuned for the noise, "
         f"{ranking(results, noisy, EACH)}.",
