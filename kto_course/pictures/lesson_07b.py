@@ -66,7 +66,7 @@ def paths(curve: Sequence[float], targets: Sequence[float], runs: Mapping[str, S
             ax_listed.plot([stop["step"] for stop in stops], [stop["listed"] for stop in stops], **style)
         up, above, listed = (mean(stops[-1][key] for stops in stops_of_runs)
                              for key in ("thumbs_up", "excess_kl", "listed"))  # fmt: skip
-        ax.set(title=f"{method.upper()}: rate {up:.2f}, {above:.2f} nats too far", xlabel="KL (nats, lower bound)")
+        ax.set(title=f"{method.upper()}: {up:.2f}, {above:.2f} nats too far", xlabel="KL (nats, lower bound)")
         ax_listed.set(xlabel="step", ylim=(-0.03, 1.03))
         said.append(f"{method.upper()} rate {up:.2f}, {above:.2f} nats above the least KL, {listed:.2f} on the list")
     label_line(axes[0, 0], 0.02, 0.96, "out of reach", color=NEUTRAL, fontsize=9)
