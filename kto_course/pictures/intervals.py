@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from kto_utils.plotting import DOWN, NEUTRAL, UP
+from kto_utils.plotting import ACCENT, DOWN, NEUTRAL, UP
 
 # How a method looks in every figure: colour, line, marker; told apart without colour too.
 METHOD_STYLES = {
+    "sft": (ACCENT, "-.", "D"),
     "kto": (UP, "-", "o"),
     "kto weights 1": ("#56B4E9", ":", "^"),
     "dpo": (DOWN, "--", "s"),
