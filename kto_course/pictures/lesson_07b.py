@@ -110,7 +110,8 @@ def knobs(n: int, rates: Sequence[float], over_beta: tuple, over_ratio: tuple) -
         rates: learning rates, the rows.
         over_beta, over_ratio: (values of the knob, table of (mean rate, lost runs) with a row for each rate).
     """
-    fig, (ax_beta, ax_ratio) = plt.subplots(1, 2, figsize=(10.4, 3.6), width_ratios=(4, 6), sharey=True)
+    widths = len(over_beta[0]), len(over_ratio[0])
+    fig, (ax_beta, ax_ratio) = plt.subplots(1, 2, figsize=(10.4, 3.6), width_ratios=widths, sharey=True)
     _map(ax_beta, rates, *over_beta)
     _map(ax_ratio, rates, *over_ratio)
     band = [j for j, ratio in enumerate(over_ratio[0]) if 1.0 <= ratio <= 1.5]

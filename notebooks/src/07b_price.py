@@ -267,7 +267,9 @@ for (kind, method), runs in one_kind.items():
     print(f"{kind:<11} {method:<21} thumbs up {ups:.3f}   listed {listed:.3f}")
 
 # %% [markdown]
-# TEXT6
+# Downs alone destroy: they say what to leave, nothing says where to go, and no probability is left on the list.
+# Demonstrations keep most of it there, and still every liked reply to these questions is gone with the disliked ones.
+# Ups alone teach. There the demonstrations only hold back, since they show bad replies too.
 #
 # ## Recap
 #
@@ -282,6 +284,6 @@ for (kind, method), runs in one_kind.items():
 #
 # - The least KL and the bound are derived here; "lumping can only lower a KL" is the data-processing inequality.
 # - The weight band [1, 3/2]: KTO, arXiv 2402.01306, v4, Eq. 9 (v1, Eq. 8: up to 4/3).
-# - The runs of sections 4 to 6: `kto_lab/comparison`, exploratory; `python course.py comparison` makes them.
+# - The runs of sections 4 to 6: `kto_lab/comparison`, exploratory; `python course.py experiments` makes them.
 #
 # Back to [lesson 07](../07_train.ipynb). Next: [08](../08_kto_vs_dpo.ipynb), pairs instead of thumbs.

@@ -366,9 +366,10 @@ for (_, method), runs in outcomes(results, "why: few ups").items():
     print(f"{method:<22} {mean(run[MEASURE] for run in runs):.2f}  ({n_lost} of {len(runs)} lost)")
 
 # %% [markdown]
-# Neither weights nor reference point are to blame. Demonstrations, good replies to all questions beside the thumbs,
-# save it; so does the smaller rate of its own search (section 8). And $z_0$? Tuned once, it is 0 in most steps: the
-# table compares KTO with a reference point of about 0 ([08b](deeper/08b_behind_the_table.ipynb) counts).
+# Neither weights nor reference point are to blame. Demonstrations, texts of the kind that the reference was made from,
+# hold the model and save it; so does the smaller rate of its own search (section 8). And $z_0$? Tuned once, it is 0 in
+# most steps: the table compares KTO with a reference point of about 0
+# ([08b](deeper/08b_behind_the_table.ipynb) counts).
 #
 # ## 12. Which one, when
 #
