@@ -51,7 +51,7 @@ print(museum.log(0))
 
 # %%
 print(museum.log(2), museum.log(4), sep="\n\n")
-Markdown(museum.fault(2) + museum.fault(4))
+Markdown(museum.fault(2) + "\n\n" + museum.fault(4))
 
 # %% [markdown]
 # <details><summary>Why they do that</summary>
@@ -167,17 +167,17 @@ Markdown(museum.fault(12))
 
 # %%
 print(museum.log(13), museum.log(14), sep="\n\n")
-Markdown(museum.fault(13) + museum.fault(14))
+Markdown(museum.fault(13) + "\n\n" + museum.fault(14))
 
 # %% [markdown]
 # <details><summary>Why they do that</summary>
 #
-# 13: the mean of positive parts is positive even where the mean is not, so kl is above 0 nearly always. The order matters:
-# first the mean, then the clamp.
+# 13: the mean of positive parts is positive even where the mean is not, so kl is above 0 nearly always. The order
+# matters: first the mean, then the clamp.
 #
-# 14: disliked replies sink, mismatched ones sink with them, and without the clamp $z_0$ sinks too. A liked row then stands
-# far above $z_0$ and is pushed much less; a disliked row is never far below it, since $z_0$ runs after it, and is
-# pushed on and on.
+# 14: disliked replies sink, mismatched ones sink with them, and without the clamp $z_0$ sinks too. A liked row then
+# stands far above $z_0$ and is pushed much less; a disliked row is never far below it, since $z_0$ runs after it, and
+# is pushed on and on.
 # </details>
 #
 # ### Exhibit 15
