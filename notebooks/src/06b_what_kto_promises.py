@@ -232,7 +232,7 @@ pictures.no_inner_minimum(u, kto_average, log_average)
 
 # %% [markdown]
 # A reply on its own is pushed by its *majority*, for ever. (At 50 : 50 the weights decide.) But replies to one question
-# share a probability of 1. Three cases, with exact votes, the exact KL as $z_0$, and enough steps for liked replies to
+# share a probability of 1. At $\beta = 0.8$, with exact votes, the exact KL as $z_0$, and enough steps for liked replies to
 # come to rest (`kto_lab.votes`):
 
 # %%
