@@ -85,7 +85,7 @@ DRILLS = {
         "torch",
         (
             "The label picks the branch and the weight. The sign of r - z0 does not.",
-            "`sigmoid(-u)`, not `1 - sigmoid(u)`: in float32 the latter is exactly 0 from about u = 17 on, its gradient too.",
+            "`sigmoid(-u)`, not `1 - sigmoid(u)`: in float32 the latter is exactly 0 from u = 17 on, its gradient too.",
             "beta once, around the whole of r - z0; z0 is handed over in nats and gets no gradient.",
             "A value to check by: with policy equal to reference the batch loss is half the mean weight.",
             "No hinge, no logarithm; bounded by the weight, and flat on both sides.",
