@@ -5,7 +5,8 @@
     python course.py help         this list
     python course.py doctor       check this machine, with a remedy for each problem
     python course.py inspect FILE what is in a file of thumbs, and the two weights
-    python course.py interview    questions in the terminal, those you need most first
+    python course.py interview    questions in the terminal, those you need most first; with --mock 30 a mock
+                                  interview of 30 minutes, alone, against the clock
     python course.py run [FILE]   run all lessons, or these notebooks, from fresh kernels and print a table
     python course.py test         ruff, the unit tests, and every stored output of every lesson
 

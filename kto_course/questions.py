@@ -1,6 +1,7 @@
 """The question bank: reads `questions.yaml` and refuses entries that break its schema.
 
-Every quiz, card and sheet of the course is made from this one file; lesson 13 draws its questions from it.
+Every quiz, card and sheet of the course is made from this one file; lesson 13 draws its questions from it. The order
+of the file is the order of importance: the core questions first, details last.
 """
 
 import json
@@ -62,9 +63,11 @@ class Question:
 
     Fields:
         id: unique, snake_case.
-        topic: one of the schema's thirteen.
+        topic: one of the schema's fourteen.
         lesson, section: where the answer is derived; two digits, and the text of a `## ` heading.
         difficulty: 1 to 3.
+        core: hardly any interview leaves it out; asked first, and printed on the core sheet.
+        detail: nice to know; asked last.
         kind: "open", "choice", "number", "code" (write some) or "spot" (find the fault in some).
         question: what is asked.
         choices: for "choice", else empty.
@@ -95,6 +98,8 @@ class Question:
     choices: tuple[str, ...] = ()
     answer: int | float | None = None
     listed: int | None = None
+    core: bool = False
+    detail: bool = False
 
 
 def schema() -> dict:

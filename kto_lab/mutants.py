@@ -355,5 +355,13 @@ MUTANTS = {
                 "test_properties.test_p17_the_default_learning_rate_of_train_kto_leaves_gradient_alive",
             ),
         ),
+        Mutant(
+            "thumbs_down_rewarded",
+            "Thumbs down go through the branch of thumbs up, so disliked replies are pushed up too.",
+            (Edit("losses.kto_loss", "sign = 2.0 * up - 1.0", "sign = torch.ones_like(up)"),),
+            (
+                "test_properties.test_p03_the_gradient_has_the_sign_of_the_label_alone",
+            ),
+        ),
     )
 }

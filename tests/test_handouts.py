@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import html
 import io
+import itertools
 import json
 import math
 import re
@@ -19,7 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 
 from kto_course import build, checks
-from kto_course.handouts import anki, card, formula_card, products, quiz, wording
+from kto_course.handouts import anki, card, core_sheet, formula_card, products, quiz, wording
 from kto_course.questions import load_questions
 from kto_lab.price import least_kl
 from kto_utils import prospect
@@ -84,6 +85,19 @@ def test_a_changed_answer_makes_deck_sheet_and_quiz_stale(made, monkeypatch):
     }  # fmt: skip
 
 
+def test_a_changed_core_question_makes_the_core_sheet_stale_and_another_does_not(made):
+    stored = made["notebooks/handouts/core_sheet.pdf"]
+
+    def in_step(id, **changes):
+        changed = [dataclasses.replace(q, **changes) if q.id == id else q for q in BANK]
+        again = core_sheet.core_sheet([q for q in changed if q.core])
+        return products.same("core_sheet.pdf", stored, again)
+
+    assert in_step("clamp_order", short="Another answer.")
+    assert not in_step("what_is_z0", short="Another answer.")
+    assert not in_step("what_is_z0", core=False)
+
+
 def test_a_changed_formula_makes_the_card_stale(made, monkeypatch):
     wrong = dataclasses.replace(FORMULAS["Loss at step 0"], tex=r"$L = \mathrm{mean}(w)$")
     changed = {
@@ -113,7 +127,10 @@ def test_writing_mends_a_spoilt_product_and_removes_a_quiz_without_lesson(made, 
 
 
 def test_made_twice_they_have_the_same_bytes(made):
-    again = card.formula_card_files() | {"notebooks/handouts/kto_from_scratch.apkg": anki.anki_deck(BANK)}
+    again = card.formula_card_files() | {
+        "notebooks/handouts/kto_from_scratch.apkg": anki.anki_deck(BANK),
+        "notebooks/handouts/core_sheet.pdf": core_sheet.core_sheet(CORE),
+    }
     assert {path: made[path] for path in again} == again
 
 
@@ -292,6 +309,7 @@ def test_the_fields_in_anki_are_those_of_the_bank(imported):
         assert all("".join(pair).strip() in wanted for pair in formulas)
         assert "$" not in re.sub(r"<pre>.*?</pre>", "", " ".join(note.values()), flags=re.S)
         assert f"lesson_{question.lesson}" in note.tags
+        assert ("core" in note.tags) == question.core
 
 
 def test_a_card_shows_the_choices_in_front_and_the_answer_behind(imported):
@@ -353,6 +371,73 @@ def test_formulas_on_the_sheet_are_mathml_without_rests_of_latex(sheet):
     prose = re.sub(r"<math.*?</math>|<pre>.*?</pre>|<code>.*?</code>", "", sheet, flags=re.S)
     assert "$" not in prose
     assert "\\" not in prose
+
+
+# ------------------------------------------------------------------------------------------- the core sheet
+
+CORE = [question for question in BANK if question.core]
+
+
+def plain(text):
+    """The words outside formulas, without marks of code and stress."""
+    return words(re.sub(r"[`*]", "", text))
+
+
+def test_the_core_sheet_holds_the_25_questions_in_order_each_with_its_answer_and_a_wrong_one():
+    lines = core_sheet.laid_out(CORE)
+    assert len(CORE) == 25
+    shown = plain(" ".join(line.text for line in lines))
+    at = 0
+    for number, question in enumerate(CORE, start=1):
+        entry = [str(number), *plain(question.question), *plain(question.short), *plain(question.red_flags[0].said)]
+        found = next(i for i in range(at, len(shown)) if shown[i : i + len(entry)] == entry)
+        assert found == at or number == 1
+        at = found + len(entry)
+    assert at == len(shown)
+    formulas = re.findall(r"\$[^$]+\$", " ".join(f"{q.question} {q.short} {q.red_flags[0].said}" for q in CORE))
+    assert re.findall(r"\$[^$]+\$", " ".join(line.text for line in lines)) == formulas
+
+
+def check_the_places(lines):
+    """Nothing leaves its column or the page, and no line runs into the next; measured as it is drawn."""
+    margin, column = core_sheet.MARGIN * 72, core_sheet.COLUMN
+    for page in range(core_sheet.PAGES):
+        on_page = [line for line in lines if line.page == page]
+        fig = core_sheet._drawn(on_page)
+        renderer = FigureCanvasAgg(fig).get_renderer()
+        for line, text in zip(on_page, fig.texts, strict=True):
+            box = text.get_window_extent(renderer).transformed(fig.dpi_scale_trans.inverted())
+            room = column if line.style in ("question", "answer", "wrong") else 2 * column + core_sheet.GAP * 72
+            assert 72 * box.x1 <= line.x + room + 3, line
+            assert 72 * box.y0 >= margin - core_sheet.SIZE, line
+            assert 72 * box.y1 <= core_sheet.A4[1] * 72 - margin + core_sheet.SIZE, line
+        for x in {line.x for line in on_page}:
+            heights = [line.y for line in on_page if line.x == x and line.style != "title"]
+            assert all(b - a >= core_sheet.LEADING - 1e-6 for a, b in itertools.pairwise(heights))
+
+
+def test_on_the_core_sheet_nothing_leaves_its_column_or_runs_into_its_neighbour(monkeypatch):
+    check_the_places(core_sheet.laid_out(CORE))
+    monkeypatch.setattr(core_sheet, "wrapped", lambda text, *_: [" ".join(text.split())])
+    with pytest.raises(AssertionError):
+        check_the_places(core_sheet.laid_out(CORE))
+
+
+def test_the_core_sheet_is_two_a4_pages_and_never_more(made):
+    pdf = made["notebooks/handouts/core_sheet.pdf"]
+    assert len(re.findall(rb"/Type /Page\b", pdf)) == 2
+    (box,) = set(re.findall(rb"/MediaBox \[([^\]]+)\]", pdf))
+    assert [float(side) for side in box.split()] == pytest.approx([0, 0, 595.3, 841.9], abs=0.5)
+    assert not re.search(rb"CreationDate|ModDate", pdf)
+    with pytest.raises(ValueError, match=r"the core sheet has two pages; question 2[0-9] of 30 no longer fits"):
+        core_sheet.laid_out([*CORE, *CORE[:5]])
+
+
+def test_a_formula_is_never_broken_across_lines():
+    lines = core_sheet.wrapped("It is $a + b + c + d$ and `code` and *more* of it", "answer", room=60)
+    assert " ".join(lines) == "It is $a + b + c + d$ and code and more of it"
+    assert len(lines) > 3
+    assert all(line.count("$") in (0, 2) for line in lines)
 
 
 # ------------------------------------------------------------------------------------------ the formula card

@@ -4,6 +4,7 @@ import ast
 import builtins
 import datetime
 import json
+import random
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from kto_course import build, checks, interview, learner
 from kto_course.checks import engine
-from kto_course.interview import buttons, for_two, schedule, terminal
+from kto_course.interview import alone, buttons, for_two, schedule, terminal
 from kto_course.interview.cards import RUNGS
 from kto_course.interview.session import Session
 from kto_course.questions import load_questions
@@ -124,41 +125,63 @@ def test_a_day_begins_at_midnight_of_the_learner():
 
 # What is drawn.
 
-FIVE = [
-    replace(BANK[0], id=id, lesson=lesson)
-    for id, lesson in (("bad", "01"), ("failed", "05"), ("due", "02"), ("new", "03"), ("early", "05"))
+SIX = [
+    replace(BANK[-1], id=id, lesson=lesson, core=id == "core")
+    for id, lesson in (("new", "03"), ("early", "05"), ("due", "02"), ("failed", "05"), ("core", "04"), ("bad", "01"))
 ]
 HISTORIES = {"bad": on_days((-9, 3), (0, 1)), "due": on_days((-9, 2)), "early": on_days((0, 3))}
 
 
 def check_the_draw(draw):
-    def ids(count=5, seed=0, histories=HISTORIES, failed=("05",)):
-        return [question.id for question in draw(FIVE, count, histories, set(failed), NOON, seed)]
+    def ids(count=6, histories=HISTORIES, failed=("05",), questions=SIX):
+        return [question.id for question in draw(questions, count, histories, set(failed), NOON)]
 
-    for seed in range(5):
-        assert ids(seed=seed) == ["bad", "failed", "due", "new", "early"]
-    assert ids(count=2) == ["bad", "failed"]
-    assert {tuple(ids(failed=(), seed=s)[2:4]) for s in range(20)} == {("failed", "new"), ("new", "failed")}
+    assert ids() == ["bad", "core", "failed", "due", "new", "early"]
+    assert ids(count=3) == ["bad", "core", "failed"]
+    assert ids(failed=()) == ["bad", "core", "due", "new", "failed", "early"]  # new ones as the bank has them
+    assert ids(failed=(), questions=SIX[::-1]) == ["bad", "core", "due", "failed", "new", "early"]
     two = HISTORIES | {"new": on_days((-20, 2))}
-    assert ids(histories=two, failed=())[:3] == ["bad", "new", "due"]  # the longest overdue first
+    assert ids(histories=two, failed=())[:4] == ["bad", "core", "new", "due"]  # the longest overdue first
     worse = HISTORIES | {"due": on_days((0, 0))}
-    assert ids(histories=worse)[:2] == ["due", "bad"]  # no idea before with gaps
+    assert ids(histories=worse)[:3] == ["due", "bad", "core"]  # no idea before with gaps
+    assert ids(histories=HISTORIES | {"core": on_days((0, 3))})[-2:] == ["early", "core"]  # asked: no longer in front
 
 
-def test_what_went_badly_comes_first_then_failed_lessons_then_due_then_new_then_the_rest():
+def check_that_repeating_leaves_room(draw):
+    """While core questions are unasked, what went badly takes a third of a sitting; afterwards all that it needs."""
+    again = [replace(BANK[-1], id=f"again_{i}") for i in range(9)]
+    unasked = [replace(BANK[0], id=f"core_{i}", core=True) for i in range(5)]
+    bad = {question.id: on_days((0, 0)) for question in again}
+
+    def kinds(count, questions):
+        return [question.id.split("_")[0] for question in draw(questions, count, bad, set(), NOON)]
+
+    assert kinds(6, again + unasked) == ["again"] * 2 + ["core"] * 4
+    assert kinds(9, again + unasked) == ["again"] * 4 + ["core"] * 5
+    assert kinds(1, again + unasked) == ["core"]
+    assert kinds(6, again) == ["again"] * 6
+
+
+def test_what_went_badly_comes_first_then_core_then_failed_lessons_then_due_then_new_then_the_rest():
     check_the_draw(schedule.draw)
+    check_that_repeating_leaves_room(schedule.draw)
+
+
+def not_core(questions):
+    return [replace(question, core=False) for question in questions]
 
 
 @pytest.mark.parametrize(
     "broken",
     [
         lambda questions, count, *_: list(questions)[:count],
-        lambda q, c, h, f, now, seed: schedule.draw(q, c, {}, f, now, seed),
-        lambda q, c, h, f, now, seed: schedule.draw(q, c, h, set(), now, seed),
-        lambda q, c, h, f, now, seed: schedule.draw(q, c, h, f, now + 30 * DAY, seed),
-        lambda q, c, h, f, now, seed: schedule.draw(q, c, h, f, now, 0),
-        lambda q, c, h, f, now, seed: schedule.draw(q, len(q), h, f, now, seed),
-        lambda q, c, h, f, now, seed: schedule.draw(q, c, {k: v[:1] for k, v in h.items()}, f, now, seed),
+        lambda q, c, h, f, now: schedule.draw(q, c, {}, f, now),
+        lambda q, c, h, f, now: schedule.draw(q, c, h, set(), now),
+        lambda q, c, h, f, now: schedule.draw(q, c, h, f, now + 30 * DAY),
+        lambda q, c, h, f, now: schedule.draw(sorted(q, key=lambda one: one.id), c, h, f, now),
+        lambda q, c, h, f, now: schedule.draw(q, len(q), h, f, now),
+        lambda q, c, h, f, now: schedule.draw(q, c, {k: v[:1] for k, v in h.items()}, f, now),
+        lambda q, c, h, f, now: schedule.draw(not_core(q), c, h, f, now),
     ],
 )
 def test_a_broken_draw_is_noticed(broken):
@@ -166,31 +189,63 @@ def test_a_broken_draw_is_noticed(broken):
         check_the_draw(broken)
 
 
-def test_same_seed_and_history_same_questions_another_seed_others():
-    def drawn(seed):
-        return [q.id for q in interview.start(30, seed=seed, clock=Clock()).questions]
+def test_a_draw_that_only_repeats_is_noticed():
+    def repeats(questions, count, histories, failed, now):
+        return schedule.draw(not_core(questions), count, histories, failed, now)
 
-    assert drawn(0) == drawn(0)
-    assert len({tuple(drawn(seed)) for seed in range(5)}) == 5
-    learner.record_rating(drawn(0)[7], 0, NOON)
-    assert drawn(0)[0] == drawn(1)[0]
-    assert drawn(0) == drawn(0)
+    with pytest.raises(AssertionError):
+        check_that_repeating_leaves_room(repeats)
 
 
-def test_a_new_question_in_the_bank_does_not_reshuffle_the_others():
-    before = [q.id for q in schedule.draw(BANK, len(BANK), {}, set(), NOON, 0)]
-    more = [*BANK, replace(BANK[0], id="one_more")]
-    after = [q.id for q in schedule.draw(more, len(more), {}, set(), NOON, 0)]
-    assert [id for id in after if id != "one_more"] == before
+def test_a_new_learner_hears_the_bank_in_its_order_and_the_core_first():
+    drawn = schedule.draw(BANK, len(BANK), {}, set(), NOON)
+    assert drawn == BANK
+    assert all(question.core for question in drawn[:25])
+    assert [q.id for q in interview.start(75, clock=Clock()).questions] == [q.id for q in BANK if q.core]
+    learner.record_rating(BANK[20].id, 0, NOON)
+    assert interview.start(30, clock=Clock()).questions[0] == BANK[20]
+
+
+def first_week(generator, draw=schedule.draw):
+    """The ids that a learner hears in seven days of six questions, who answers as the generator decides."""
+    histories, asked = {}, set()
+    luck, failed = generator.random(), {q.lesson for q in BANK if generator.random() < 0.02}
+    for day in range(7):
+        now = NOON + day * DAY
+        for question in draw(BANK, 6, histories, failed, now):
+            rating = generator.choice((2, 3) if generator.random() < luck else (0, 1))
+            histories[question.id] = [*histories.get(question.id, ()), (rating, now)]
+            asked.add(question.id)
+    return asked
+
+
+def unlucky_weeks(draw, number):
+    """How many of these weeks leave a core question out."""
+    core = {q.id for q in BANK if q.core}
+    return sum(not core <= first_week(random.Random(seed), draw) for seed in range(number))
+
+
+def test_in_a_thousand_first_weeks_every_core_question_is_asked():
+    assert unlucky_weeks(schedule.draw, 1000) == 0
+
+
+def test_a_draw_that_knows_no_core_leaves_some_out():
+    def plain(questions, *rest):
+        return schedule.draw(not_core(questions), *rest)
+
+    assert unlucky_weeks(plain, 20) > 0
 
 
 def test_a_failed_exercise_calls_for_its_lesson_until_it_passes():
     lessons = {q.lesson for q in BANK}
     lesson = sorted(lessons)[-1]
     learner.record_try("some_exercise", int(lesson), "wrong", "values")
+    for question in BANK:
+        if question.core:
+            learner.record_rating(question.id, 3, NOON)
     assert interview.start(3, clock=Clock()).questions[0].lesson == lesson
     learner.record_try("some_exercise", int(lesson), "passed", None)
-    assert {interview.start(3, seed=s, clock=Clock()).questions[0].lesson for s in range(20)} != {lesson}
+    assert interview.start(3, clock=Clock()).questions[0].lesson != lesson
 
 
 def test_minutes_and_topics_limit_the_session():
@@ -557,17 +612,40 @@ def test_a_drill_that_cannot_be_is_refused_in_words(arguments, words):
 # The mock interview.
 
 
-def test_the_mock_interview_takes_45_minutes_and_names_one_topic_once():
-    assert sum(minutes for minutes, _, _ in for_two.SLOTS) == 45
-    for seed in range(20):
-        mock = interview.mock(seed)
-        assert mock == interview.mock(seed)
+def check_the_mocks(mocks):
+    """Different topics, rising difficulty, all core but the hard one at the end, which is no detail."""
+    for mock in mocks:
         assert len({q.topic for q in mock.questions}) == len(mock.questions) == 4
-        wanted = [difficulty for _, _, difficulty in for_two.SLOTS if difficulty]
-        assert [q.difficulty for q in mock.questions] == wanted
-        assert mock.drill in interview.DRILLS
-    assert len({interview.mock(seed).questions[0].id for seed in range(20)}) > 5
-    assert len({interview.mock(seed).drill for seed in range(20)}) > 5
+        assert [q.difficulty for q in mock.questions] == [1, 2, 2, 3]
+        assert all(q.core for q in mock.questions[:3])
+        assert not mock.questions[3].detail
+
+
+def test_the_mock_interview_takes_45_minutes_and_asks_core_questions():
+    assert sum(minutes for minutes, _, _ in for_two.SLOTS) == 45
+    mocks = [interview.mock(seed) for seed in range(40)]
+    check_the_mocks(mocks)
+    assert mocks == [interview.mock(seed) for seed in range(40)]
+    assert all(mock.drill in interview.DRILLS for mock in mocks)
+    assert len({mock.questions[0].id for mock in mocks}) > 4
+    assert len({mock.drill for mock in mocks}) > 5
+    heard = {question.id for mock in mocks for question in mock.questions}
+    assert len({q.id for q in BANK if q.core} & heard) > 18
+
+
+def test_a_mock_that_leaves_the_core_out_is_noticed(monkeypatch):
+    monkeypatch.setattr(for_two, "bank", lambda: tuple(not_core(BANK)))
+    outside = for_two.questions_for([1, 2, 2, 3], 0)  # the bank knows no core: the rest is taken
+    assert len(outside) == 4
+    with pytest.raises(AssertionError):
+        check_the_mocks([for_two.Mock(tuple(outside), "kto_loss")])
+
+
+def test_a_new_question_does_not_reshuffle_the_drawn_ones(monkeypatch):
+    before = for_two.lot(7, "kto_data")
+    monkeypatch.setattr(for_two, "bank", lambda: (*BANK, replace(BANK[-1], id="one_more")))
+    assert for_two.lot(7, "kto_data") == before
+    assert len({for_two.lot(seed, "kto_data") for seed in range(9)}) == 9
 
 
 def test_the_candidate_sees_no_question_and_the_interviewer_all():
@@ -580,6 +658,113 @@ def test_the_candidate_sees_no_question_and_the_interviewer_all():
             assert part in mock.interviewer()
     assert all(point in mock.interviewer() for point in interview.DRILLS[mock.drill].listens_for)
     assert mock.drill not in mock.candidate()
+
+
+# The mock interview alone.
+
+
+class Typing:
+    """Types the lines it was given; every line takes some seconds on the clock."""
+
+    def __init__(self, monkeypatch, clock, *lines, seconds=20):
+        self.left, self.prompts = list(lines), []
+
+        def answer(prompt):
+            self.prompts.append(prompt)
+            clock.now += datetime.timedelta(seconds=seconds)
+            if not self.left:
+                raise EOFError
+            return self.left.pop(0)
+
+        monkeypatch.setattr(builtins, "input", answer)
+
+
+def test_alone_it_asks_without_answers_and_then_reviews_and_notes(monkeypatch, capsys):
+    clock = Clock()
+    typing = Typing(monkeypatch, clock, *[""] * 9, "2", "seven", "0", "3")
+    session = alone.alone(15, seed=3, clock=clock)
+    assert typing.left == []
+    out = capsys.readouterr().out
+    first, second, third = session.questions
+    during, after = out.split("The interview is over: 3:00 of 15:00 used.")
+    for question in session.questions:
+        assert question.question.strip() in during
+        assert question.short.strip() not in during
+        assert question.short.strip() in after
+        assert question.red_flags[0].why.strip() in after
+    told = [" ".join(q.follow_ups[0].question.split()) for q in session.questions]
+    assert [any(text in prompt for prompt in typing.prompts) for text in told] == [True] * 3
+    assert during.count("0:20 of 0:30") == during.count("0:20 of 3:00") == 3
+    assert "too long" not in during
+    assert "| 0:20 | 0:20 | 0:20 |" in after
+    rated = {id: [rating for rating, _ in history] for id, history in learner.ratings().items()}
+    assert rated == {first.id: [2], second.id: [0], third.id: [3]}
+    assert "Read again" in after
+
+
+def test_alone_the_clock_ends_the_interview(monkeypatch, capsys):
+    clock = Clock()
+    Typing(monkeypatch, clock, *[""] * 5, "1", "1", seconds=61)
+    session = alone.alone(5, seed=3, clock=clock)
+    out = capsys.readouterr().out
+    assert out.count("1:01 of 0:30, too long") == 1
+    assert out.count("1:01 of 3:00\n") == 1
+    assert len(session.questions) == 1
+    clock = Clock()
+    Typing(monkeypatch, clock, *[""] * 9, "1", "1", seconds=100)
+    session = alone.alone(15, seed=3, clock=clock)  # nine stages of 100 seconds are just 15 minutes
+    assert len(session.questions) == 3
+    Typing(monkeypatch, clock, *[""] * 9, "1", "1", seconds=301)
+    session = alone.alone(15, seed=3, clock=clock)
+    out = capsys.readouterr().out
+    assert len(session.questions) == 1
+    assert "| 5:01 | 5:01 | 5:01 |" in out
+
+
+def test_alone_it_ends_when_asked_and_shows_what_was_met(monkeypatch, capsys):
+    clock = Clock()
+    Typing(monkeypatch, clock, "", "q", "2")
+    session = alone.alone(30, seed=1, remember=False, clock=clock)
+    out = capsys.readouterr().out
+    assert len(session.questions) == 1
+    assert "| 0:20 | - | - |" in out
+    assert list(session.ratings.values()) == [2]
+    assert learner.ratings() == {}
+    Typing(monkeypatch, clock, "q")
+    assert alone.alone(30, seed=1, remember=False, clock=clock).ratings == {}
+
+
+@pytest.mark.parametrize(("minutes", "wanted"), [(3, [1]), (10, [1, 3]), (15, [1, 2, 3]), (45, [1, *[2] * 7, 3])])
+def test_alone_there_is_a_question_for_every_five_minutes(minutes, wanted):
+    assert alone.difficulties(minutes) == wanted
+    questions = for_two.questions_for(wanted, 5)
+    assert len(set(questions)) == len(wanted)
+    assert all(question.core for question in questions if question.difficulty < 3)
+
+
+def test_alone_every_day_brings_another_interview_and_a_seed_the_same(monkeypatch):
+    def asked(day=0, **seed):
+        clock = Clock(NOON + day * DAY)
+        Typing(monkeypatch, clock, *[""] * 9)
+        return [q.id for q in alone.alone(15, remember=False, clock=clock, **seed).questions]
+
+    assert asked(0) == asked(0)
+    assert len({tuple(asked(day)) for day in range(5)}) > 3
+    assert asked(0, seed=3) == asked(4, seed=3)
+
+
+def test_on_the_command_line_a_mock_is_a_mock(monkeypatch, capsys):
+    Typing(monkeypatch, Clock(), "", "", "", "2")
+    terminal.main(["--mock", "5", "--seed", "3"])
+    assert "Mock interview: 1 question in 5 minutes, seed 3." in capsys.readouterr().out
+    for wrong, told in (
+        (["--mock", "30", "--topics", "loss"], "leave --topics out"),
+        (["--seed", "3"], "--seed draws a mock"),
+        (["--mock", "0"], "must be positive"),
+    ):
+        with pytest.raises(SystemExit):
+            terminal.main(wrong)
+        assert told in capsys.readouterr().err
 
 
 def test_the_scoring_sheet_has_anchors_for_1_3_and_5():

@@ -293,6 +293,14 @@ def test_balanced_weights_refuses_what_it_cannot_balance(arguments, error, messa
         balanced_weights(*arguments)
 
 
+@pytest.mark.parametrize(("u", "gone"), [(16.63, False), (16.64, True), (17.0, True), (50.0, True)])
+def test_one_minus_sigmoid_is_exactly_0_in_float32_where_1_plus_exp_rounds_to_1(u, gone):
+    x = torch.tensor([u], dtype=torch.float32)
+    assert (float(1 - torch.sigmoid(x)) == 0) is gone
+    assert (1 + float(torch.exp(-x)) <= 1 + 2**-24) is gone  # halfway to the next number of float32
+    assert float(torch.sigmoid(-x)) == pytest.approx(math.exp(-u), rel=1e-5)
+
+
 # ---------------------------------------------------------------- the lesson's own versions
 
 LESSON = definitions("06_kto_loss", "my_reference_point", "my_kto_loss", "my_kto_gradient")

@@ -10,7 +10,7 @@ import pytest
 
 from kto_course.pictures import lesson_10 as pictures
 from kto_lab import museum
-from kto_lab.mutants import MUTANTS
+from kto_lab.mutants import MUTANTS, Mutant
 
 RUNS = museum.load_results()
 SOURCE = Path(__file__).resolve().parents[1] / "notebooks" / "src" / "10_bug_museum.py"
@@ -58,6 +58,14 @@ def test_the_lesson_holds_every_sign_of_its_triage_list_against_the_table():
     steps = text.split("## 8. The list, held against")[1].split("# %%")[0]
     listed = {int(n) for group in re.findall(r"\(([\d, ]+)\)", steps) for n in group.split(",")}
     assert listed == {number for sign, _ in checked for number, seeds in table[sign].items() if seeds >= 2}
+
+
+def test_what_rewarded_thumbs_down_still_learn_they_owe_to_the_heavier_thumbs_up():
+    both = MUTANTS["thumbs_down_rewarded"].edits + MUTANTS["both_weights_1"].edits
+    even = museum.run(Mutant("rewarded_and_even", "Both faults at once.", both, ()), seed=0)
+    before = museum.before_training()["thumbs_up"]
+    assert abs(even["thumbs_up"] - before) < 0.02
+    assert RUNS["thumbs_down_rewarded", 0]["thumbs_up"] > before + 0.15
 
 
 def healthy(**changes):

@@ -218,6 +218,12 @@ def test_cumulative_form_lies_between_worst_and_best_prize(gamble, gamma):
     assert value(z.min()) - 1e-9 <= result <= value(z.max()) + 1e-9
 
 
+def test_two_gains_are_weighed_as_in_1979_the_smaller_is_certain():
+    cumulative, separable = (prospect_value([100, 50], [0.5, 0.5], cumulative=way) for way in (True, False))
+    assert cumulative == pytest.approx(value(50) + weight(0.5) * (value(100) - value(50)))
+    assert (cumulative, separable) == pytest.approx((42.32, 37.36), abs=0.005)
+
+
 @given(gambles(), st.integers(0, 5), st.floats(0.1, 50))
 def test_a_better_prize_never_makes_the_cumulative_gamble_worse(gamble, which, more):
     z, p = gamble

@@ -104,7 +104,7 @@ def test_every_broken_entry_is_reported_not_only_the_first():
 
 
 def test_an_id_and_a_listed_number_occur_once():
-    entry = entry_of("open")
+    entry = copy.deepcopy(next(entry for entry in ENTRIES if "listed" in entry))
     with pytest.raises(QuestionError, match=f"id '{entry['id']}' is taken by entry 1; it must be unique"):
         checked([entry, entry])
     other = {**entry, "id": "another"}

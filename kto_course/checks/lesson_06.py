@@ -368,10 +368,10 @@ def kto_gradient_faults(r, label, z0, beta, desirable, undesirable):
         ),
         "one_sigmoid": (
             "Your pull grows with what is already learned. What is the derivative of a sigmoid?",
-            "It has two factors: sigmoid(u) * (1 - sigmoid(u)).",
+            "It has two factors: sigmoid(u) * sigmoid(-u).",
         ),
         "squared": (
-            "Twice the same sigmoid. In sigma' = sigma (1 - sigma) the factors differ.",
+            "Twice the same sigmoid. The slope of sigma is sigma(u) sigma(-u): the factors differ.",
             "sigmoid(u) * sigmoid(-u).",
         ),
         "weights_swapped": (

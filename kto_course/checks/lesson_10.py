@@ -295,7 +295,7 @@ def four_faults_faults(r, r_mismatched, label, beta, weight_up, weight_down):
         ),
         "log_sigmoid": (
             "Exhibit 20 still hangs here. What does a row cost when r = z0 and its weight is 1?",
-            "It costs 0.5, not 0.693: 1 - sigmoid(u), without the logarithm.",
+            "It costs 0.5, not 0.693: sigmoid(-u), without the logarithm.",
             "torch.sigmoid(-sign * beta * (r - z0))",
         ),
         "gradient_through_z0": (
@@ -304,7 +304,7 @@ def four_faults_faults(r, r_mismatched, label, beta, weight_up, weight_down):
         ),
         "turned_round": (
             "Now thumbs up cost more the likelier the reply becomes.",
-            "u = sign * beta * (r - z0), and the row costs 1 - sigmoid(u) = sigmoid(-u).",
+            "u = sign * beta * (r - z0), and the row costs sigmoid(-u).",
         ),
         "both_weights_1": (
             "That is exhibit 17: the weights have gone.",

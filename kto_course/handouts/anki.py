@@ -67,6 +67,7 @@ def anki_deck(questions: Sequence[Question]) -> bytes:
     deck = genanki.Deck(DECK_ID, "KTO from Scratch")
     for question in questions:
         tags = [f"lesson_{question.lesson}", question.topic, question.kind, f"difficulty_{question.difficulty}"]
+        tags += ["core"] * question.core
         guid = genanki.guid_for("KTO from Scratch", question.id)
         deck.add_note(genanki.Note(model=model, fields=note_fields(question), guid=guid, tags=tags))
     with tempfile.TemporaryDirectory() as folder:

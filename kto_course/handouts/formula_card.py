@@ -211,7 +211,7 @@ SYMBOLS = (
     rf"$\pi$: policy.  ${REF}$: reference, its frozen starting point.  $x$: prompt.  $y$: completion.  "
     r"$y_j$: another row's.  $\ell$: logits.",
     r"$\alpha, \lambda, \gamma$: 0.88, 2.25, 0.61 in the medians of 1992 (0.69 for losses).  $\lambda$ is loss "
-    r"aversion; $\lambda_D, \lambda_U$ are not.",
+    r"aversion; $\lambda_D, \lambda_U$ weigh labels.",
 )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from kto_course import NOTEBOOKS, ROOT
 from kto_course.handouts.anki import anki_content, anki_deck
 from kto_course.handouts.card import formula_card_files, rounded
+from kto_course.handouts.core_sheet import core_sheet
 from kto_course.handouts.quiz import quiz_json
 from kto_course.handouts.sheet import interview_sheet
 from kto_course.handouts.wording import bank, of_lesson
@@ -20,6 +21,7 @@ def products() -> dict[str, bytes]:
     made = {f"{folder}/quiz/{stem}.json": text.encode() for stem, text in quizzes.items() if json.loads(text)}
     made[f"{folder}/kto_from_scratch.apkg"] = anki_deck(bank())
     made[f"{folder}/interview_sheet.html"] = interview_sheet(bank()).encode()
+    made[f"{folder}/core_sheet.pdf"] = core_sheet([question for question in bank() if question.core])
     return made | formula_card_files()
 
 

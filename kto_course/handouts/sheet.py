@@ -16,8 +16,8 @@ from kto_course.questions import Question
 TOPICS = {
     "prospect_theory": "Prospect theory", "model": "The model", "tokens": "Tokens", "batches": "Batches",
     "logprobs": "Log-probabilities", "loss": "The loss", "reference_point": "The reference point",
-    "training": "Training", "dpo": "DPO", "halos": "HALOs", "data": "Data", "engineering": "Engineering",
-    "evidence": "Evidence",
+    "training": "Training", "dpo": "DPO", "halos": "HALOs", "alignment": "Alignment", "data": "Data",
+    "engineering": "Engineering", "evidence": "Evidence",
 }  # fmt: skip
 SHEET_CSS = """
 @page { size: A4; margin: 15mm 14mm; }

@@ -1,10 +1,11 @@
 """A mock interview for two people: the timetable, and the page that only the interviewer sees."""
 
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kto_course.interview.bank import bank
 from kto_course.interview.cards import RUNGS, Card, asked, rung_text
-from kto_course.interview.schedule import lot
 from kto_course.interview.tasks import DRILLS
 from kto_course.questions import Question
 
@@ -52,15 +53,30 @@ class Mock:
         return Card("\n\n".join(parts))
 
 
+def lot(seed: int, id: str) -> float:
+    """A number drawn for this name, the same whatever else is in the bank: new questions do not reshuffle old ones."""
+    return random.Random(f"{seed} {id}").random()
+
+
+def questions_for(difficulties: Sequence[int], seed: int) -> list[Question]:
+    """A question for each difficulty, on as many topics as possible.
+
+    They are core questions. Only a hard one, of which the core holds none, is drawn from all but the details.
+    """
+    drawn = sorted(bank(), key=lambda question: lot(seed, question.id))
+    chosen: list[Question] = []
+    for difficulty in difficulties:
+        met = [question.topic for question in chosen]
+        left = [question for question in drawn if question not in chosen and not question.detail]
+        allowed = [question for question in left if question.core] if difficulty < 3 else left
+        chosen.append(min(allowed or left, key=lambda q: (abs(q.difficulty - difficulty), met.count(q.topic))))
+    return chosen
+
+
 def mock(seed: int = 0) -> Mock:
     """Draws a mock interview of 45 minutes: four questions of rising difficulty, on different topics, and a drill.
 
     The same seed draws the same for interviewer and candidate; the progress file plays no part.
     """
-    questions, chosen = sorted(bank(), key=lambda question: lot(seed, question.id)), []
-    for difficulty in (slot[2] for slot in SLOTS if slot[2] is not None):
-        met = {question.topic for question in chosen}
-        left = [question for question in questions if question not in chosen]
-        if left:
-            chosen.append(min(left, key=lambda q: (q.topic in met, abs(q.difficulty - difficulty))))
-    return Mock(tuple(chosen), min(DRILLS, key=lambda id: lot(seed, id)))
+    difficulties = [difficulty for _, _, difficulty in SLOTS if difficulty is not None]
+    return Mock(tuple(questions_for(difficulties, seed)), min(DRILLS, key=lambda id: lot(seed, id)))

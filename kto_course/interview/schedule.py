@@ -1,8 +1,12 @@
 """Which question comes when: the rule of the interview, without any file or clock of its own.
 
-How questions are drawn. First those you rated 0 or 1 when last asked; then new or due ones from lessons with an
-exercise that you failed at your last try; then the due ones, the longest overdue first; then new ones; last of all
-those that are not due yet. Equals come in an order that depends on the seed and their names alone.
+How questions are drawn. First those you rated 0 or 1 when last asked; then core questions that you were never asked;
+then new or due ones from lessons with an exercise that you failed at your last try; then the due ones, the longest
+overdue first; then new ones; last of all those that are not due yet. Equals come in the order of the bank, which is
+that of importance: a new learner hears the core questions first, details last.
+
+While core questions are unasked, repeating takes at most a third of a sitting: whoever gets everything wrong would
+otherwise hear the same six questions all week.
 
 When a question is due. A rating of 2 moves it one step along INTERVALS, a 3 moves it two, a 0 or 1 back to the
 start. A 2 or 3 for a question that was not due yet changes nothing: repeating it ten times in an evening is no proof
@@ -10,7 +14,6 @@ that you know it next week.
 """
 
 import datetime
-import random
 from collections.abc import Collection, Mapping, Sequence
 
 from kto_course.questions import Question
@@ -43,26 +46,20 @@ def due(history: History, timezone: datetime.tzinfo | None = None) -> datetime.d
     return again
 
 
-def lot(seed: int, id: str) -> float:
-    """A number drawn for this name, the same whatever else is in the bank: new questions do not reshuffle old ones."""
-    return random.Random(f"{seed} {id}").random()
-
-
 def draw(
     questions: Sequence[Question],
     count: int,
     histories: Mapping[str, History],
     failed_lessons: Collection[str],
     now: datetime.datetime,
-    seed: int,
 ) -> list[Question]:
     """The `count` questions that this learner needs most, by the rule at the top of the module.
 
     Args:
+        questions: in the order of importance.
         histories: question id -> (rating, when), the oldest first.
         failed_lessons: two digits each; lessons with an exercise that was wrong at the last try.
         now: the present, with a time zone.
-        seed: decides the order among equals.
     """
     today = now.date()
 
@@ -70,11 +67,18 @@ def draw(
         history = histories.get(question.id, ())
         if history and history[-1][0] < 2:
             return 0, history[-1][0]
+        if not history and question.core:
+            return 1, 0
         late = (today - due(history, now.tzinfo)).days if history else 0
         if late < 0:
-            return 4, -late
+            return 5, -late
         if question.lesson in failed_lessons:
-            return 1, -late
-        return (2, -late) if history else (3, 0)
+            return 2, -late
+        return (3, -late) if history else (4, 0)
 
-    return sorted(questions, key=lambda question: (need(question), lot(seed, question.id)))[:count]
+    needed = sorted(questions, key=need)
+    again = [question for question in needed if need(question)[0] == 0]
+    unasked = [question for question in needed if need(question)[0] == 1]
+    room = max(count // 3, count - len(unasked))
+    put_off = again[room:]
+    return ([question for question in needed if question not in put_off] + put_off)[:count]

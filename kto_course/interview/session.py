@@ -14,7 +14,7 @@ MINUTES_A_QUESTION = 3  # to think, to say it aloud and to read the answer
 RATINGS = ("no idea", "with gaps", "could say it", "could teach it")
 
 
-def _histories() -> dict[str, History]:
+def histories() -> dict[str, History]:
     """Ratings from the progress file, in the order of time, without those that are none of ours."""
     found = {id: sorted(h, key=lambda entry: entry[1]) for id, h in learner.ratings().items()}
     return {id: [entry for entry in h if entry[0] in range(len(RATINGS))] for id, h in found.items()}
@@ -130,7 +130,6 @@ class Session:
 def start(
     minutes: float = 20,
     topics: str | Sequence[str] | None = None,
-    seed: int = 0,
     *,
     widgets: bool = True,
     remember: bool = True,
@@ -141,7 +140,6 @@ def start(
     Args:
         minutes: how long you want to practise; at least one question is drawn.
         topics: a topic, several, or None for all; `interview.topics()` lists them.
-        seed: another one draws in another order among questions that are equally urgent.
         widgets: True returns at once, and the session shows buttons in JupyterLab; False asks with `input` first,
             for a terminal.
         remember: False neither reads nor writes your progress file: as for a new learner.
@@ -152,11 +150,11 @@ def start(
     """
     if not minutes > 0:
         raise ValueError(f"minutes is {minutes!r}; it must be positive")
-    histories = _histories() if remember else {}
+    past = histories() if remember else {}
     failed = _failed_lessons() if remember else set()
     count = max(1, int(minutes // MINUTES_A_QUESTION))
-    questions = draw(on_topics(topics), count, histories, failed, clock(), seed)
-    session = Session(questions, minutes, histories, remember, clock)
+    questions = draw(on_topics(topics), count, past, failed, clock())
+    session = Session(questions, minutes, past, remember, clock)
     if not widgets:
         from kto_course.interview.terminal import ask_in_text
 

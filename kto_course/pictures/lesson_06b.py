@@ -36,23 +36,6 @@ def _mark(ax, pi, text: str, marker: str) -> None:
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1})  # fmt: skip
 
 
-def peak(grid, heights, reference, best) -> None:
-    """The triangle of all policies over three replies, coloured by J: one peak.
-
-    Args:
-        grid: (N, 3), policies all over the triangle; heights: (N,), their J.
-        reference, best: (3,), the two policies to mark.
-    """
-    fig, ax = plt.subplots(figsize=(5.6, 4.4))
-    _draw_triangle(ax, grid, heights)
-    _mark(ax, reference, "reference", "o")
-    _mark(ax, best, "best policy", "*")
-    ax.set_title("One peak, between home and the best reply")
-    publish(fig, "06b_rl_optimum", "Triangle of all policies over three replies, coloured by the objective J. The best "
-            "policy, a star, lies inside the triangle, between the reference and the corner of the polite and right "
-            "reply.")  # fmt: skip
-
-
 def borrowed(t, own, risen, old) -> None:
     """What the mean log-ratio reports while the policy moves, for three kinds of borrowed replies.
 
@@ -103,7 +86,7 @@ def past_the_optimum(grid, heights, run, heights_of_run, best, height_of_best) -
     """KTO's path over the triangle, and the objective along it.
 
     Args:
-        grid, heights, best: as in `peak`.
+        grid: (N, 3), policies all over the triangle; heights: (N,), their J; best: (3,), the best of all.
         run: (S, 3), the policy before each step; heights_of_run: (S,), its J.
         height_of_best: J of the best policy.
     """

@@ -151,18 +151,25 @@ pictures.weighting(p, {gamma: weight(p, gamma) for gamma in crossing}, crossing,
 # %% [markdown]
 # ## 4. What goes wrong: bending each chance on its own
 #
-# For a gamble put both curves together. The simplest way, from 1979, is **separable**: each outcome's value times the
-# weight of its own chance, $V = \sum_i w(p_i)\,v(z_i)$. Take the weights of 1992 for it, and ten prizes, from 91 to
-# 100 dollars, each with a chance of 1 in 10. Surely not worth more than a sure 100.
+# For a gamble put both curves together. The simplest way is **separable**: each outcome's value times the weight of its
+# own chance, $V = \sum_i w(p_i)\,v(z_i)$. Take the weights of 1992 for it, and ten prizes, from 91 to 100 dollars, each
+# with a chance of 1 in 10. Surely not worth more than a sure 100.
 
 # %%
 prizes, chances = np.arange(91, 101), np.full(10, 0.1)
 print(f"the ten weights add up to {weight(chances).sum():.3f}")
 print(f"the gamble feels like {np.sum(weight(chances) * value(prizes)):.1f}, a sure 100 like {value(100):.1f}")
+both = value(50) + weight(0.5) * (value(100) - value(50))
+print(f"100 or 50 dollars, even chances: separable {weight(0.5) * (value(100) + value(50)):.2f}, 1979 {both:.2f}, "
+      f"a sure 50 {value(50):.2f}")  # fmt: skip
 
 # %% [markdown]
 # Absurd: never more than 100, and felt as better than 100. Each small chance is blown up, and nothing makes the
-# weights add up to 1. (In 1979 the sum was meant for at most two outcomes other than 0.)
+# weights add up to 1.
+#
+# Do not blame the authors: in 1979 the sum was meant for at most two outcomes other than 0, and not for two that are
+# both gains. There the smaller one, $y$, is certain, and only the rest is a gamble: $V = v(y) + w(p)\,[v(x) - v(y)]$.
+# The last line shows the difference. For two outcomes that is already the remedy which now comes for any number.
 
 # %% [markdown]
 # ## 5. Bend the chance of at least this much
@@ -225,10 +232,11 @@ def prospect_value(z, p, alpha=0.88, loss_aversion=2.25, gamma=0.61, delta=0.69,
 
 print(f"ten prizes {prospect_value(prizes, chances):.1f}, a sure 91 {value(91):.1f}, a sure 100 {value(100):.1f}")
 print(f"the ticket of lesson 01 {prospect_value([100, 0], [0.8, 0.2]):.2f}, a sure sixty {value(60):.2f}")
+print(f"100 or 50 dollars {prospect_value([100, 50], [0.5, 0.5]):.2f}")
 
 # %% [markdown]
 # The ten prizes lie between the worst and the best of them again. For the ticket nothing has changed: with one gain
-# there is nothing to rank.
+# there is nothing to rank. With two it is what 1979 had.
 
 # %% [markdown]
 # ## 6. Weighting sells both insurance and lottery tickets
@@ -286,8 +294,8 @@ pictures.fourfold(p, sure_amount(p, 0.61), -sure_amount(p, 0.69))
 # %% [markdown]
 # ## Sources
 #
-# - Kahneman and Tversky (1979), "Prospect Theory: An Analysis of Decision under Risk": the separable sum, and
-#   blown-up small chances behind insurance and gambling.
+# - Kahneman and Tversky (1979), "Prospect Theory: An Analysis of Decision under Risk": the separable sum, the form
+#   for two gains, and blown-up small chances behind insurance and gambling.
 # - Tversky and Kahneman (1992), "Advances in Prospect Theory": Eq. 5 and 6, the cumulative form, and the medians.
 # - Ingersoll (2007), "Non-Monotonicity of the Tversky-Kahneman Probability-Weighting Function".
 # - Computed here: all crossings, the limit 0.279, all prices.

@@ -202,7 +202,8 @@ pictures.two_branches(distance, torch.sigmoid(distance), torch.sigmoid(-distance
 # Write it for a batch: $r$ = `policy_logps - reference_logps`; where `label` is True, $s = 1$ and $w$ is
 # `desirable_weight`; where it is False, $s = -1$ and $w$ is `undesirable_weight`.
 #
-# One trap: in float32, `1 - sigmoid(50.0)` is exactly 0. Write $1 - \sigma(u)$ as $\sigma(-u)$: tiny, but not 0.
+# One trap: in float32, `1 - sigmoid(u)` is exactly 0 from about $u = 16.64$ on, where $1 + e^{-u}$ rounds to 1. Write
+# $1 - \sigma(u)$ as $\sigma(-u)$: tiny, but not 0.
 
 # %% exercise="kto_loss"
 def my_kto_loss(policy_logps, reference_logps, label, z0, beta=0.1,
@@ -255,8 +256,9 @@ print(f"the ratio with weights 1.33 and 1: 1.33 * 3 / (1 * 5) = {1.33 * 3 / 5:.3
 
 # %% [markdown]
 # So the often copied 1.33 is too small here. The band was found by trying: on one mixture of data a ratio of 4/3 did
-# best, on UltraFeedback 1 (appendix C). Nor is it loss aversion: people weigh *losses* more, this rule leans to
-# the *gain* side. (In code: `losses.balanced_weights`.)
+# best, on UltraFeedback 1 (appendix C), where 1.33 even cost 7.2 points of a reasoning test (BBH, Table 2, one run
+# each). Is it loss aversion? The paper says that the two weights control it and that 1 and 1 are neutral. Yet people
+# weigh *losses* more, and this rule leans to the *gain* side. (In code: `losses.balanced_weights`.)
 #
 # ## 9. Row by row
 #
@@ -327,8 +329,8 @@ pictures.saturation(x, loss, pull, torch.where(label, 1.0, -1.0) * (r - z0), sha
 
 # %% [markdown]
 # On the good side, learned is learned. Far out on the wrong side KTO treats a row like a misprint and leaves it
-# (Proposition 4.1). That protects against wrong thumbs, and can leave hard but true examples unlearned. $r$ is a *sum*
-# over tokens, so long or odd replies get there first.
+# (Proposition 4.1). In theory that protects against wrong thumbs, and leaves hard but true examples unlearned; lesson
+# 08 measures what it is worth. $r$ is a *sum* over tokens, so long or odd replies get there first.
 #
 # ## 12. The authors' code gives the same numbers
 #
@@ -379,7 +381,7 @@ for r_alone in (-50.0, -5.0, 0.5, 5.0, 50.0):
 # ## Sources
 #
 # - Ethayarajh et al., *KTO: Model Alignment as Prospect Theoretic Optimization*, arXiv 2402.01306, v4: $z_0$ and loss
-#   section 4.1 and Eq. 8, weights Eq. 9 and appendix C, saturation Proposition 4.1.
+#   section 4.1 and Eq. 8, weights Eq. 9, appendix C and Table 2, saturation Proposition 4.1.
 # - Section 1: Rafailov et al., arXiv 2305.18290. Section 12: ContextualAI/HALOs, main, commit 4831988.
 #
 # Next: [07](07_train.ipynb) trains the model.

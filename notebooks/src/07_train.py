@@ -407,7 +407,7 @@ pictures.collapse(history, run)
 #
 # - The loss, its saturation, the weights: KTO, arXiv 2402.01306, v4, section 4.1, Eq. 8 to 10 (v1: Eq. 7, Eq. 8 with
 #   4/3 as the upper end, Proposition 4.1). Learning rate: v4, section 4.2; TRL 1.16.0. That falling rewards ask for a
-#   lower rate is reported of v5, not read here.
+#   lower rate is from v5 (second-hand).
 # - `kl` at zero: HALOs issue 24, github.com/ContextualAI/HALOs; for a large model the BCO paper, Fig. 4b.
 # - The saturated run: trainer state of `Weni/WeniGPT-Agents-Zephyr-1.0.9-KTO` on the Hugging Face hub.
 #

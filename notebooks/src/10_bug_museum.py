@@ -14,11 +14,11 @@
 #
 # **Time** {{times}}.
 #
-# Deeper: [10b](deeper/10b_more_exhibits.ipynb), the other thirteen exhibits, and how to make one of your own.
+# Deeper: [10b](deeper/10b_more_exhibits.ipynb), the other fourteen exhibits, and how to make one of your own.
 
 # %% [markdown]
-# **Before you run anything.** In this museum hang 21 training runs, eight of them here. In each one small thing is
-# wrong: mostly a word, a sign or an index. How many of the 21 end with a model that is clearly worse than the healthy
+# **Before you run anything.** In this museum hang 22 training runs, eight of them here. In each one small thing is
+# wrong: mostly a word, a sign or an index. How many of the 22 end with a model that is clearly worse than the healthy
 # one? And how many would you never suspect from their log?
 
 # %%
@@ -36,9 +36,9 @@ use_course_style()
 torch.set_default_dtype(torch.float64)
 
 # %%
-predict("museum_clearly_worse", "How many of the 21 end 0.1 or more below the healthy rate, with every seed?",
+predict("museum_clearly_worse", "How many of the 22 end 0.1 or more below the healthy rate, with every seed?",
         ["2 or fewer", "3 to 7", "8 to 13", "14 or more"], guess=None, confidence=None)  # fmt: skip
-predict("museum_silent", "How many of the 21 show no sign of trouble in their log, with any of three seeds?",
+predict("museum_silent", "How many of the 22 show no sign of trouble in their log, with any of three seeds?",
         ["none", "1 or 2", "3 to 6", "7 or more"], guess=None, confidence=None)  # fmt: skip
 
 # %% [markdown]
@@ -76,7 +76,8 @@ print(museum.ending(0))
 #    $\beta\,r = \beta\,(\log \pi - \log \pi_{ref}) \le -\beta \log \pi_{ref}$. Above it: shift, prompt, padding, or a
 #    strange reference.
 # 5. **Both rewards far down, gradient dying.** Weights, learning rate, or, with nan in between, the order of the data.
-#    (Thumbs down alone falls in a healthy run, too: it has no floor.)
+#    (Thumbs down alone falls in a healthy run, too: it has no floor.) Both rewards near 0 for good: a divided score,
+#    or, with a living gradient, nobody is pushed down.
 #
 # And before all of it: **decode one batch and read it.** Here are the five on the healthy run:
 
@@ -182,7 +183,7 @@ Markdown(museum.fault(9))
 # refuses a reference that is the policy, and so does our `check_reference`.
 # </details>
 #
-# ## 5. Data and weights: the loss is right, line by line
+# ## 5. The data: the loss is right, line by line
 #
 # ### Exhibit 16
 #
@@ -202,25 +203,26 @@ Markdown(museum.fault(16))
 # TRL cuts a paired data set in blocks of a thousand and reads it in order: shuffle before you hand the data over.
 # </details>
 #
-# ### Exhibit 17
+# ## 6. The loss and the optimiser
 #
-# 267 thumbs up, 933 down, and a first loss of 0.5. Was that to be expected?
+# ### Exhibit 22
+#
+# Every number of step 1 is right, and the gradient stays alive. What do the two rewards of a healthy run do that these
+# never do?
 
 # %%
-pictures.exhibit(17)
-print(museum.log(17))
-Markdown(museum.fault(17))
+pictures.exhibit(22)
+print(museum.log(22))
+Markdown(museum.fault(22))
 
 # %% [markdown]
 # <details><summary>Why it does that</summary>
 #
-# All weights are 1, so the push downwards wins by more than three to one: the run has collapsed (lesson
-# [07](07_train.ipynb)). With weights from the counts the first loss would have been that of exhibit 0; a first loss of
-# exactly 0.5 says that both weights are 1. Weights that do not arrive are a family of their own: TRL's fused loss
-# (Liger) ignored them for a year and a half, without a word.
+# Disliked replies are pushed **up**, like liked ones. They hardly rise: these are the model's own replies, and together
+# they held nearly all of its probability before. So both kinds pull against each other and neither reward gets
+# anywhere. The rate rises because a thumb up weighs more, 933/267. Where the rows leave room, disliked replies climb as
+# high as liked ones (10b). Seen in the same notebook as exhibit 1: both its branches were $\sigma(\beta(r - z_0))$.
 # </details>
-#
-# ## 6. The loss and the optimiser
 #
 # ### Exhibit 18
 #
@@ -298,7 +300,7 @@ WORSE = "thumbs-up rate 0.1 or more below the healthy one"
 worse = [number for number, seeds in table[WORSE].items() if seeds == 3]
 in_log = [sign for sign in table if sign not in (WORSE, "replies off the list")]
 suspected = {number for sign in in_log for number in table[sign]}
-silent = [number for number in range(1, 22) if number not in suspected]
+silent = [number for number in range(1, len(MUTANTS) + 1) if number not in suspected]
 print(f"clearly worse with all three seeds: {len(worse)}: {worse}")
 reveal("museum_clearly_worse", "abcd"[sum(len(worse) > limit for limit in (2, 7, 13))])
 print(f"without any sign in the log: {len(silent)}: {silent}")
@@ -315,7 +317,7 @@ for number in silent:
 # %% [markdown]
 # No harm to be seen here, which is no promise for another world. And with seed 0 the three controls alone, which are no
 # faults at all, spread over 0.05: **the score of one run is no test.** What catches a silent fault is a **test** that
-# knows the answer beforehand. `tests/test_mutants.py` puts each of the 21 faults into the code and fails if the tests
+# knows the answer beforehand. `tests/test_mutants.py` puts each of the 22 faults into the code and fails if the tests
 # it names stay green.
 
 # %% [markdown]
@@ -350,7 +352,7 @@ check.scaling_test(my_scaling_test)
 # - First gradient: exactly 0 (10); too small (2, 3, 4, 10, 18); too large (1, 5, 7, 20).
 # - kl: below 0 (14); hardly ever 0 (13); hardly ever above 0 (9, 10, 12, 21).
 # - Reward of thumbs up above its ceiling (1, 5, 7, 8).
-# - Both rewards far down (16, 17, 21).
+# - Both rewards far down (16, 17, 21); neither ever beyond 0.2 (2, 22).
 #
 # The limits behind the signs, such as 0.2, were chosen by looking at runs of this world. Signs at step 1 cost no
 # training: keep one trusted gradient norm for each model.
@@ -367,9 +369,10 @@ assert seen["kl above 0 at nine steps in ten"] == [13]
 assert seen["kl 0 at all but three steps or fewer"] == [9, 10, 12, 21]
 assert seen["reward of thumbs up above its ceiling"] == [1, 5, 7, 8]
 assert seen["both rewards end below -0.2"] == [16, 17, 21]
+assert seen["neither reward ever goes beyond 0.2"] == [2, 22]
 early = [sign for sign in seen if "first" in sign or "step 1" in sign]
 found = {number for sign in early for number in seen[sign]}
-print(f"the list says what was measured; signs at step 1 find {len(found)} of 21: {sorted(found)}")
+print(f"the list says what was measured; signs at step 1 find {len(found)} of 22: {sorted(found)}")
 
 # %% [markdown]
 # ## Recap
@@ -393,9 +396,7 @@ print(f"the list says what was measured; signs at step 1 find {len(found)} of 21
 # - Several of these faults once stood together in one widely shared notebook. We do not name it: its author explained
 #   KTO in public, which is why others can learn from it. And it happens to everybody: the learning rate of this
 #   course's own trainer was three times higher until this museum was built.
-# - TRL: 1.16.0 as run (blocks of a thousand, refused reference); its documentation of the logged log-probabilities;
-#   Liger ignored weights from v0.17.0 (March 2025) until pull request 7062 (September 2026). Weights in other trainers:
-#   LLaMA-Factory 6245, ms-swift 2167.
+# - TRL: 1.16.0 as run (blocks of a thousand, refused reference); its documentation of the logged log-probabilities.
 # - Trainer state of Weni/WeniGPT-Agents-Zephyr-1.0.9-KTO on the Hugging Face hub.
 # - All curves, numbers and signs: `kto_lab/results/museum_results.json`, computed by `python course.py museum`.
 #

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 10b · The other thirteen exhibits
+# # 10b · The other fourteen exhibits
 #
 # The rest of the museum, a log and an explanation each; closer looks at four of them; and an exhibit of your own.
 
@@ -44,33 +44,22 @@ print(museum.log(0))
 #
 # Above: the healthy run, to compare with. Look, guess, open the fault, then the explanation.
 #
-# ### Exhibit 2
+# ### Exhibits 2 and 4
 #
-# By which factor is the first gradient too small? What could divide by that?
+# By which factors are the first gradients too small? What could divide by that? (How many cells does a batch have,
+# counting every place of every row?)
 
 # %%
-print(museum.log(2))
-Markdown(museum.fault(2))
+print(museum.log(2), museum.log(4), sep="\n\n")
+Markdown(museum.fault(2) + "\n\n" + museum.fault(4))
 
 # %% [markdown]
-# <details><summary>Why it does that</summary>
+# <details><summary>Why they do that</summary>
 #
-# Dividing by the number of completion tokens in the **batch** makes every log-ratio more than a hundred times smaller,
-# like a beta a hundred times smaller. And the score of a row depends on who sits beside it.
-# </details>
+# 2: dividing by the number of completion tokens in the **batch** makes every log-ratio more than a hundred times
+# smaller, like a beta a hundred times smaller. And the score of a row depends on who sits beside it.
 #
-# ### Exhibit 4
-#
-# Between exhibits 2 and 3. How many cells does a batch have, counting every place of every row?
-
-# %%
-print(museum.log(4))
-Markdown(museum.fault(4))
-
-# %% [markdown]
-# <details><summary>Why it does that</summary>
-#
-# The sigmoid belongs around the sum of a reply; here it is applied to every cell of the (B, T) table, prompt and
+# 4: the sigmoid belongs around the sum of a reply; here it is applied to every cell of the (B, T) table, prompt and
 # padding included, and then averaged. The first gradient is that of the healthy run divided by T - 1, the number of
 # places in a row.
 # </details>
@@ -171,35 +160,24 @@ Markdown(museum.fault(12))
 # thumbs down it soon falls below 0, and the clamp makes it 0.
 # </details>
 #
-# ### Exhibit 13
+# ### Exhibits 13 and 14
 #
-# One column never does what the healthy one does most of the time.
+# In both, one column never does what the healthy one does most of the time. Which value of the second is impossible for
+# a KL? And who gains from it?
 
 # %%
-print(museum.log(13))
-Markdown(museum.fault(13))
+print(museum.log(13), museum.log(14), sep="\n\n")
+Markdown(museum.fault(13) + "\n\n" + museum.fault(14))
 
 # %% [markdown]
-# <details><summary>Why it does that</summary>
+# <details><summary>Why they do that</summary>
 #
-# The mean of positive parts is positive even where the mean is not, so kl is above 0 nearly always. The order matters:
-# first the mean, then the clamp.
-# </details>
+# 13: the mean of positive parts is positive even where the mean is not, so kl is above 0 nearly always. The order
+# matters: first the mean, then the clamp.
 #
-# ### Exhibit 14
-#
-# Which value is impossible for a KL? And who gains from it?
-
-# %%
-print(museum.log(14))
-Markdown(museum.fault(14))
-
-# %% [markdown]
-# <details><summary>Why it does that</summary>
-#
-# Disliked replies sink, mismatched ones sink with them, and without the clamp $z_0$ sinks too. A liked row then stands
-# far above $z_0$ and is pushed much less; a disliked row is never far below it, since $z_0$ runs after it, and is
-# pushed on and on.
+# 14: disliked replies sink, mismatched ones sink with them, and without the clamp $z_0$ sinks too. A liked row then
+# stands far above $z_0$ and is pushed much less; a disliked row is never far below it, since $z_0$ runs after it, and
+# is pushed on and on.
 # </details>
 #
 # ### Exhibit 15
@@ -217,7 +195,24 @@ Markdown(museum.fault(15))
 # batch nothing at all is wrong.
 # </details>
 #
-# ## 4. The loss
+# ## 4. Weights and loss
+#
+# ### Exhibit 17
+#
+# 267 thumbs up, 933 down, and a first loss of 0.5. Was that to be expected?
+
+# %%
+print(museum.log(17))
+Markdown(museum.fault(17))
+
+# %% [markdown]
+# <details><summary>Why it does that</summary>
+#
+# All weights are 1, so the push downwards wins by more than three to one: the run has collapsed (lesson
+# [07](../07_train.ipynb)). With weights from the counts the first loss would have been that of exhibit 0; exactly 0.5
+# says that both weights are 1. Weights that do not arrive are a family of their own. TRL's fused loss (Liger) never
+# received them, for a year and a half, without a word (Sources).
+# </details>
 #
 # ### Exhibit 19
 #
@@ -306,17 +301,21 @@ def guesses(model):
     return same / places, after / places
 
 
-for exhibit in (0, 1):
+for exhibit in (0, 1, 22):
     with applied(museum.mutant(exhibit)):
         model = to_float64(tiny_llama(len(tokenizer), hidden_size=64, intermediate_size=128))
         model, history = train_kto(model, reference_of(model), rows, tokenizer, steps=100, batch_size=8,
                                    learning_rate=1e-3, desirable_weight=5 / 3)  # fmt: skip
     same, after = guesses(model)
-    print(f"exhibit {exhibit}: loss {history[0]['loss']:.3f} -> {history[-1]['loss']:.3f}   "
+    first, last = history[0], history[-1]
+    rewards = f"reward up {last['reward_desirable']:.2f}, down {last['reward_undesirable']:5.2f}"
+    print(f"exhibit {exhibit:2d}: loss {first['loss']:.3f} -> {last['loss']:.3f}, {rewards}; "
           f"guesses the current token {same:4.0%}, the next {after:4.0%}")  # fmt: skip
 
 # %% [markdown]
-# Both losses fall to almost nothing. The loss cannot tell you; a glance at what the model predicts can.
+# The first two losses fall to almost nothing. The loss cannot tell you; a glance at what the model predicts can.
+#
+# **Exhibit 22** on the same rows, last line: eight replies leave room, so disliked ones climb as high as liked ones.
 #
 # **Exhibit 6**, the end unscored, where a model has yet to learn to stop: sixty steps of supervised training from
 # scratch, and then the exact chance that the model ends a complete reply.
@@ -373,7 +372,7 @@ for exhibit in (0, 13, 14, 15):
 # this code does: run the first two steps of any exhibit.
 
 # %%
-exhibit = 18  # any number from 0 to 21
+exhibit = 18  # any number from 0 to 22
 _, fresh = museum.train(MUTANTS[museum.of_number(exhibit)["name"]], seed=0, steps=2)
 print("gradient norms here:    ", [f"{norm:.5f}" for norm in fresh["grad_norm"]])
 print("gradient norms in file: ", [f"{norm:.5f}" for norm in museum.of_number(exhibit)["grad_norm"][:2]])
@@ -414,6 +413,9 @@ pictures.own_exhibit(record)
 # - Exhibit 12: TRL 1.16.0 gets there in two corners, a last batch of one row and the seams between several workers.
 # - Exhibit 15: TRL 1911, mended by 1970 (commit cf5168e, August 2024); LLaMA-Factory took the fix over in 7509.
 # - Exhibit 16: TRL's pull request 2248 (October 2024) took the shuffle out.
+# - Exhibit 17: TRL's Liger loss had no such argument from v0.17.0 (pull request 2812, March 2025) on; since 7062
+#   (September 2026) weights other than 1 raise an error there. With PEFT it was refused until v1.8.0 (6277, July 2026),
+#   and from then to 7062 it lost the reference. Other trainers: LLaMA-Factory 6245, ms-swift 2167.
 # - Exhibit 20: Ethayarajh et al., arXiv 2402.01306 v4, Table 2 (Zephyr-beta-SFT, concave value function).
 # - For the rest we know of no public case, or of the notebook that lesson 10 mentions.
 #

@@ -186,8 +186,9 @@ pictures.users(ratings, [deserves(row) for row in ratings])
 # Everybody saw about the same replies, but some people never give four stars and some hardly ever give less. A fixed
 # threshold assumes that four stars mean the same from everybody. Here it measures the mood of the user.
 #
-# The usual remedy: compare each rating with **the user's own median** (the middle one of their sorted ratings). Above
-# it is up, below it is down, at it is neither.
+# The KTO paper would split at a value over all inputs, or over those of one prompt. Neither knows who clicked. A remedy
+# of this course: compare each rating with **the user's own median** (the middle one of their sorted ratings). Above it
+# is up, below it is down, at it is neither.
 
 # %% [markdown]
 # ### Exercise 11.1 · Better than usual for this person

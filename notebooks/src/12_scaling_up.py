@@ -254,8 +254,10 @@ for name, lenders in {"two workers": two_workers, "nine rows": rotated(list(rang
 # `kto_lab/scripts` holds two plans: all weights of a 0.5B model on public thumbs, LoRA for an 8B model on public pairs.
 # Three of their numbers are starting points, not results.
 #
-# - **Learning rate**: TRL's default is 1e-6; the paper starts at 5e-6. Try both.
-# - **Rows per GPU**: 8. The paper's experiments used 32 in a step; it recommends 8 to 128.
+# - **Learning rate**: TRL's default is 1e-6, its documentation's limit at beta 0.1, and a smaller beta asks for a
+#   smaller rate; the paper starts at 5e-6. Try both.
+# - **Rows per GPU**: 8, as $z_0$ comes from these alone; TRL's documentation wants at least 4. In a step the paper's
+#   experiments used 32; it recommends 8 to 128, TRL 16 to 128.
 # - **Weights**: from the counts of thumbs, so that both kinds have equal total weight.
 #
 # What has been tried? Both plans run from end to end in the tests, on the small model, on two processes without a GPU.
@@ -333,7 +335,8 @@ for n in (1, 2, 4, 8):
 # %% [markdown]
 # ## Sources
 #
-# - TRL 1.16.0, accelerate 1.15.0, peft 0.21.2: behaviour as run by `tests/test_scaling.py`.
+# - TRL 1.16.0, accelerate 1.15.0, peft 0.21.2: behaviour as run by `tests/test_scaling.py`. Rates and batches that TRL
+#   advises: its page on KTOTrainer (commit f2cd577).
 # - KTO, arXiv 2402.01306 v4, section 4.2: learning rate and batch size.
 # - Counting operations as 6 per weight and token: Kaplan et al. 2020, arXiv 2001.08361, section 2.1.
 # - Results: `python course.py scaling` and `python course.py bench` compute them.

@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 13 · The interview
 #
-# Practise saying it and writing it: questions chosen by what you got wrong, blank pages, a mock interview for two.
+# Practise saying it and writing it: the core questions first, blank pages, a mock interview alone or for two.
 
 # %% [markdown]
 # **You will be able to**
 # - answer in 30 seconds, go on for 3 minutes, and expect what they ask next;
 # - say "I do not know" so that it helps you;
 # - write the functions of KTO on an empty page, against a clock;
-# - hold a mock interview with somebody, and score it.
+# - hold a mock interview, alone or with somebody, and score it.
 #
 # **You need first** lessons [00](00_start_here.ipynb), [05](05_get_probs.ipynb), [06](06_kto_loss.ipynb) and
 # [08](08_kto_vs_dpo.ipynb), or the part of them that you want to be asked about.
@@ -34,8 +34,8 @@ predict("cramming", "Ten times in one evening, each time it went well. When does
 # %% [markdown]
 # ## 1. Six hours: 00, 05, 06, 08, then this page
 #
-# This is what a candidate does, in one day or in three evenings, in the open copies of the lessons. It takes the place
-# of what those lessons say under "You need first" and "Next".
+# This is what a candidate does, in one day or in three evenings, in the **open** copies of the lessons (folder `work/`;
+# here the pages below are blank). It takes the place of what those lessons say under "You need first" and "Next".
 #
 # | clock | where | what |
 # |---|---|---|
@@ -43,16 +43,17 @@ predict("cramming", "Ten times in one evening, each time it went well. When does
 # | 0:25 | [05](05_get_probs.ipynb) | all of it, both exercises, and the questions at its end |
 # | 1:00 | [06](06_kto_loss.ipynb) | all of it, the three exercises, and the questions at its end |
 # | 1:50 | [08](08_kto_vs_dpo.ipynb) | all of it without exercise 8.3, and the questions at its end |
-# | 2:35 | [04](04_collator.ipynb) | section 4, read only, solved copy: why another row's reply |
-# | 2:42 | [07](07_train.ipynb) | section 5, likewise: a log |
-# | 2:52 | [09](09_halos.ipynb) | section 1, likewise: what a HALO is |
-# | 3:00 | | a walk |
-# | 3:20 | here | sections 2 to 5; make the session of section 4 thirty minutes long |
-# | 4:20 | here | the blank pages, and the reference point in [13b](deeper/13b_blank_pages.ipynb) |
-# | 5:15 | here | section 7, with somebody; alone, answer aloud into a recorder; then stop |
+# | 2:35 | [04](04_collator.ipynb) | *Every prompt borrows another row's reply*, read only |
+# | 2:42 | [07](07_train.ipynb) | *Read the rewards, not the loss*, read only: a log |
+# | 2:52 | [09](09_halos.ipynb) | *A loss can feel gains and losses*, read only: what a HALO is |
+# | 3:00 | paper | the [core sheet](handouts/core_sheet.pdf), two pages: cover, say, look; then a walk |
+# | 3:40 | here | sections 2 to 5, with the session of section 4 at 20 minutes |
+# | 4:25 | here | the blank pages, and the reference point in [13b](deeper/13b_blank_pages.ipynb) |
+# | 5:15 | here | section 7, with somebody or alone; then stop |
 #
-# Questions come from all lessons; on one that you have not read, practise section 3. More time? The rest of 04 and 07,
-# then [10](10_bug_museum.ipynb). Begin every day with `interview.start(minutes=20)`.
+# The sheet holds all 25 core questions; the sessions ask them first, six in 20 minutes. On one from a lesson that you
+# have not read, practise section 3. More time? The rest of 04 and 07, then [10](10_bug_museum.ipynb). Begin every day
+# with `interview.start(minutes=20)`.
 
 # %% [markdown]
 # ## 2. A ladder: 30 seconds, 3 minutes, what they ask next
@@ -86,11 +87,11 @@ predict("cramming", "Ten times in one evening, each time it went well. When does
 # %% [markdown]
 # ## 4. You see a question, answer aloud, and only then look
 #
-# A session draws questions, about three minutes for each. Here step by step, on one topic, and without your own
-# history (`remember=False`).
+# A session draws questions, about three minutes for each: first what went badly, then core questions that you never
+# heard, details last. Here step by step, on one topic, and without your own history (`remember=False`).
 
 # %%
-session = interview.start(minutes=20, topics=("loss",), seed=1, remember=False)
+session = interview.start(minutes=20, topics=("loss",), remember=False)
 session.question()
 
 # %% [markdown]
@@ -136,6 +137,7 @@ reveal("cramming", "b")
 
 # %% [markdown]
 # Nine of the ten prove nothing about next week, so they move nothing. A good rating counts when the question was due.
+# One exception to "badly first": until you have heard all 25 core questions, repeating takes a third of a session.
 
 # %% [markdown]
 # ## 6. An empty page, and you speak while you write
@@ -221,10 +223,20 @@ dpo_loss_page.check(my_dpo_loss)
 # Six more pages, the reference point and the collator among them: [13b](deeper/13b_blank_pages.ipynb). Your best times
 # are kept on this machine; `interview.times()` shows them.
 #
-# ## 7. Two people, 45 minutes, two sheets
+# ## 7. A mock interview: alone against the clock, or two people and two sheets
 #
-# Draw the interview with a number that you both choose: it draws the same on both machines. The candidate sees the
-# timetable.
+# **Alone**, in a terminal:
+#
+# ```
+# python course.py interview --mock 30
+# ```
+#
+# Six questions, an easy one first and a hard one last; 30 seconds for the short answer, 3 minutes to go on, one for
+# what they ask next. The clock runs, no answer is shown until the end; then you see all of them and rate yourself.
+# Every day brings other questions.
+#
+# **With somebody**, 45 minutes. Draw the interview with a number that you both choose: it draws the same on both
+# machines. The candidate sees the timetable.
 
 # %%
 mock = interview.mock(seed=7)
@@ -246,7 +258,7 @@ mock.candidate()
 # 1. Six hours: the picture (00), the log-probability (05), the loss (06), DPO (08), then practice.
 # 2. Rungs: 30 seconds that stand alone, 3 minutes on request, what they ask next.
 # 3. Not knowing takes three sentences: that you do not, what is nearest, how you would find out.
-# 4. What went badly comes first; repeating in one evening what went well moves nothing.
+# 4. Core first, and what went badly; repeating in one evening what went well moves nothing.
 # 5. A blank page is practised on a blank page, aloud, with a clock.
 
 # %% [markdown]
