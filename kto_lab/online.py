@@ -10,7 +10,7 @@ import torch
 
 from kto_utils.evaluate import collect_feedback
 from kto_utils.losses import balanced_weights
-from kto_utils.train import Callback, History, Parts, Run, mismatched_z0, train_kto
+from kto_utils.train import Callback, History, Parts, Run, train_kto
 from kto_utils.world import Question
 
 # Given the number of the round and the policy as it is: the feedback rows of that round.
@@ -53,7 +53,6 @@ def train_online_kto(
     beta: float = 0.1,
     batch_size: int = 16,
     seed: int = 0,
-    estimate_z0: Callable = mismatched_z0,
 ) -> tuple[torch.nn.Module, History]:
     """KTO in rounds: collect thumbs, set the weights from their counts, train some steps, collect again.
 
@@ -66,7 +65,6 @@ def train_online_kto(
         learning_rate: of the first round.
         beta, batch_size: as in `train_kto`.
         seed: orders the rows.
-        estimate_z0: of `Parts`.
 
     Returns:
         (policy, history). A history row is that of `train_kto` with `round` and `up`, the round's share of thumbs-up;
@@ -78,8 +76,7 @@ def train_online_kto(
     """
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}; at least one is needed")
-    history, optimizer = [], KeepOptimizer()
-    parts = Parts(callbacks=[optimizer], estimate_z0=estimate_z0)
+    history, parts = [], Parts(callbacks=[KeepOptimizer()])
     for number in range(rounds):
         rows = collect(number, policy)
         if number > 0 and len(rows) < batch_size:
