@@ -21,16 +21,18 @@
 
 # %%
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 
 from kto_course import check
-from kto_course.halos import agree, apo_zero, dpo, ipo, orpo, simpo, train_tables
+from kto_course.halos import agree, train_tables
 from kto_course.pictures import lesson_09b as pictures
 from kto_lab.experiments.findings import difference, finding, means
 from kto_lab.experiments.protocol import EXPERIMENTS
 from kto_lab.experiments.results import load_results, select
+from kto_lab.neighbours import Pairs, apo_zero, cpo, describe, dpo, ipo, orpo, simpo
 from kto_utils.evaluate import reply_logps
 from kto_utils.losses import dpo_loss
 from kto_utils.model import load_reference_model
@@ -44,9 +46,17 @@ results = load_results()
 # %% [markdown]
 # ## 1. A check that can say no
 #
-# Two conditions stand in the definition: $v$ never falls, and it is concave in gains. A grid can refute them; it cannot
-# prove them. As a third answer the check says whether losses are felt convexly, as people feel them (not part of the
-# definition).
+# "HALO" has meant two things:
+#
+# ||version 1|version 4|
+# |---|---|---|
+# |form|each row: $t(v(r - \mathbb{E}[r]))$, $t$ falling, straight|mean: $\mathbb{E}[a\,v(r - \mathbb{E}_Q[r])] + C$|
+# |reference point|mean over other prompts and replies|mean over replies to $x$, drawn from $Q$|
+# |in|DPO, PPO-Clip, SLiC's calibration term|DPO, PPO-Clip|
+# |out|CSFT, SLiC|CSFT, SLiC, unlikelihood training, KTO without $z_0$|
+#
+# Both want a $v$ that never falls and is concave in gains. A grid can refute that; it cannot prove it. As a third
+# answer the check says whether losses are felt convexly, as people feel them (in neither definition).
 
 
 # %%
@@ -80,6 +90,7 @@ VALUES = {
     "PPO-Clip, ratio as reward": lambda gain, epsilon=0.2: gain.clamp(max=epsilon),
     "PPO-Clip, nats, thumbs up": lambda x, epsilon=0.2: (x.exp() - 1).clamp(max=epsilon),
     "PPO-Clip, nats, thumbs down": lambda x, epsilon=0.2: (1 - (-x).exp()).clamp(max=epsilon),
+    "PPO-Clip, v1's, thumbs down": lambda x, epsilon=0.2: -x.exp().clamp(min=1 - epsilon),
 }
 show_checks({
     "people (lesson 01)": lambda x: torch.from_numpy(human_value(x.numpy())),
@@ -91,9 +102,10 @@ show_checks({
 
 # %% [markdown]
 # A straight line counts as concave *and* as convex, so it passes. **PPO-Clip depends on how you read it.** With the
-# ratio as the reward it passes. In nats the thumbs-up side does not: below the lid, $e^x$ bends upwards, also in gains,
-# in a narrow strip from 0 to $\log(1 + \epsilon) = 0.182$ nats. **SLiC's term** passes both conditions on $v$. What it
-# lacks is a reference *model*.
+# ratio as the reward it passes. Version 1's proof takes $\log q$, and there it does not: below the lid $e^x$ bends
+# upwards, also in gains, from 0 to $\log(1 + \epsilon) = 0.182$ nats; and for a thumbs down the value *falls* with
+# $\log q$ (last row; the row above it is turned round, good side to the right). **SLiC's term** passes both conditions
+# on $v$. What it lacks is a reference *model*.
 
 # %% [markdown]
 # ### Exercise 9.4 · A value function in points
@@ -207,14 +219,18 @@ logps = reply_logps(load_reference_model(), trained_questions())
 first, second = torch.triu_indices(48, 48, offset=1)
 gap = (logps[:, first] - logps[:, second]).abs().flatten()
 print(f"{len(gap)} pairs of replies to one question; median distance {gap.median():.2f} nats")
-for p in (0.55, 0.6, 0.7):
-    limit = math.log(p / (1 - p)) / 0.1
-    further = (gap > limit).double().mean()
-    print(f"p = {p:.2f}: beta 0.1 overrules up to {limit:.2f} nats; {further:.1%} lie further apart")
+largest = max(run["beta"] for run in select(results, "contradiction"))  # that section 4's search chose
+for beta in (0.1, largest):
+    for p in (0.55, 0.6, 0.7):
+        limit = math.log(p / (1 - p)) / beta
+        further = (gap > limit).double().mean()
+        print(f"p = {p:.2f}: beta {beta:g} overrules up to {limit:.2f} nats; {further:.1%} lie further apart")
 
 # %% [markdown]
-# Among the reference's own replies it is rare. Far from the reference the majority has little to say, and with a larger
-# $\beta$ nothing.
+# At $\beta = 0.1$ it is rare among the reference's own replies. At the larger $\beta$, which our own search chose for
+# section 4, it is not: most gaps between two replies are wider than six votes of ten can bridge. No contradiction: in
+# section 4 the majority's *kind* of reply stands against the minority's, and the reference makes both about equally
+# often.
 
 # %% [markdown]
 # ## 4. Raters who disagree, in a real model
@@ -303,7 +319,8 @@ for name, moved in {"targeted": targeted, "blunt": blunt}.items():
 # - **Blunt**: all rated replies rise everywhere. The mismatched mean rises just as much as the rows' own log-ratios, so
 #   $r - z_0$ is 0 on average: a rise that has nothing to do with the thumbs is discounted in full.
 #
-# The first says that $z_0$ is no estimate of the KL. The second says what it is good for.
+# The first says that $z_0$ is no estimate of the KL. The second says what it is good for. If `kl` is 0 in your log, you
+# have company: BCO's authors found that $z_{ref}$ "consistently collapses to zero" (Fig. 4b; Llama-3.1-8B, Capybara).
 
 # %% [markdown]
 # ## 6. Which reference point?
@@ -348,36 +365,22 @@ assert max(tried["kto unclamped"]) < before["trained thumbs_up"]
 # %% [markdown]
 # ## 7. The neighbours, asked
 #
-# Where a loss sits need not be believed, it can be asked. For five of lesson 09's table: *reference*, does the
-# loss change when $\pi_{ref}$ does? *Pairs*, does the push on one reply depend on the other? *Length*, is a pair twice
-# as long, with the same means per token, the same to it? *Both fall*, does it notice when both replies lose 5 nats?
-
+# Where a loss sits need not be believed, it can be asked. For the pair losses of lesson 09's table: *reference*, does
+# the loss change when $\pi_{ref}$ does? *Pairs*, does the push on one reply depend on the other? *Length*, is a pair
+# twice as long, with the same means per token, the same to it? *Both fall*, does it notice when both lose 5 nats?
 
 # %%
-def differs(a, b):
-    return abs(float(a) - float(b)) > 1e-9
-
-
-def describe(loss):
-    pair = torch.tensor([-12.0, -15.0, -14.0, -13.0, 10.0, 10.0])  # chosen, rejected; references; lengths
-    at = lambda change: loss(*(pair + torch.tensor(change)).split(1))
-    chosen, rejected = pair[:1].clone().requires_grad_(), pair[1:2].clone().requires_grad_()
-    (by_chosen,) = torch.autograd.grad(loss(chosen, rejected, *pair[2:].split(1)), chosen, create_graph=True)
-    (mixed,) = torch.autograd.grad(by_chosen, rejected, materialize_grads=True)
-    start = at([0.0] * 6)
-    return {
-        "reference": differs(start, at([0.0, 0.0, 1.0, 0.0, 0.0, 0.0])),
-        "pairs": differs(mixed, 0.0),
-        "length-normalised": not differs(start, loss(*(2 * pair).split(1))),
-        "sees both fall": differs(start, at([-5.0, -5.0, 0.0, 0.0, 0.0, 0.0])),
-    }
-
-
-print(f"{'':10}" + "".join(f"{question:>19}" for question in describe(dpo)))
-for loss in (dpo, ipo, simpo, orpo, apo_zero):
-    print(f"{loss.__name__:10}" + "".join(f"{'yes' if yes else 'no':>19}" for yes in describe(loss).values()))
+print(f"{'':14}" + "".join(f"{question:>19}" for question in describe(dpo)))
+asked = {loss.__name__: loss for loss in (dpo, ipo, simpo, orpo, cpo, apo_zero)}
+asked["ipo per token"] = partial(ipo, per_token=True)  # as TRL and HALOs have it
+for name, loss in asked.items():
+    print(f"{name:14}" + "".join(f"{'yes' if yes else 'no':>19}" for yes in describe(loss).values()))
 
 # %% [markdown]
+# **Humanline** is no loss but a way to read one (the KTO authors' code): each token's log-ratio is clamped to the range
+# from -1.0 to 1.5 *before* the sum, in DPO, KTO (mismatched rows too) and GRPO, without a gradient outside, and the
+# reference is overwritten with the policy again and again. Second-hand: offline variants then match online ones.
+#
 # **IPO pulls back.** As a function of the margin its value falls beyond $1/(2\beta)$, so it fails section 1's check.
 # What does that buy? Where a share $p$ prefers *a*, its mean loss is smallest at $m = (2p - 1)/(2\beta)$, finite even
 # if all agree, where DPO's best margin $\log\frac{p}{1-p}/\beta$ is not. At both places the slope must be 0:
@@ -386,7 +389,7 @@ for loss in (dpo, ipo, simpo, orpo, apo_zero):
 # %%
 def margin_value(loss):
     """Value of a pair of ten-token replies, as a function of the margin in nats."""
-    return lambda x: -loss(x, torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x), 10, 10)
+    return lambda x: -loss(Pairs(x, 0 * x, 0 * x, 0 * x, 0 * x + 10, 0 * x + 10))
 
 
 def mean_slope(loss, p, m):
@@ -434,8 +437,8 @@ check.ipo_odds(answer)
 # ## Sources
 #
 # - Ethayarajh et al., arXiv 2402.01306 **v4**, read: Definition 3.4, Theorems 4.2 and 4.3, section 4.1, Table 2. The
-#   optimum odds, the two best margins and the table of section 5 are derived here and checked by the cells above and by
-#   tests.
-# - IPO (Azar et al., Eq. 17) and ORPO (Eq. 3 to 7), read; SimPO: the authors' code; APO-zero: TRL 1.16.0.
+#   optimum odds, the two best margins and section 5's table are derived here; the cells above and tests check them.
+# - **v1**, read: Definition 3.4, Proposition 3.5. IPO (Azar et al., Eq. 17), ORPO (Eq. 3 to 7), BCO: papers read.
+#   SimPO, humanline: the authors' code. CPO, APO-zero: TRL 1.16.0.
 #
 # Back to [09](../09_halos.ipynb), on to [10](../10_bug_museum.ipynb).
