@@ -12,6 +12,7 @@
   to work on the course itself (each lists its own options with --help):
     python course.py build        build the lessons from notebooks/src
     python course.py experiments  compute the results of lessons 07 to 09 again (or of the experiments named)
+    python course.py comparison   make the runs of lesson 08's comparison that are missing
     python course.py online       compute the results of online KTO again (lesson 09b)
     python course.py museum       compute the results of lesson 10 again
     python course.py bench        measure a KTO step here, ours against the plain one and TRL's
@@ -41,7 +42,8 @@ TESTING = ("test", "build", "bench", "scaling")
 MODULES = {  # command -> what runs it
     "open": "kto_course.workspace", "doctor": "kto_course.doctor", "inspect": "kto_lab.inspect",
     "interview": "kto_course.interview", "run": "kto_course.runner", "build": "kto_course.build",
-    "experiments": "kto_lab.experiments", "online": "kto_lab.online_results",
+    "experiments": "kto_lab.experiments",
+    "comparison": "kto_lab.comparison", "online": "kto_lab.online_results",
     "museum": "kto_lab.museum", "bench": "kto_lab.bench", "scaling": "kto_lab.scaling", "export": "kto_lab.export",
     "assets": "kto_lab.recipes",
 }  # fmt: skip

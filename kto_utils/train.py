@@ -78,14 +78,15 @@ class Parts:
             reference, nats (`kto_lab.scored_reference`). Default: the reference scores each batch in its turn.
         estimate_z0: from policy_logps, reference_logps, policy_kl_logps and reference_kl_logps, each (B,) in nats
             without gradient, to KTO's reference point, a scalar in nats.
-        extra_loss: given the Run, returns a scalar that is added to each step's loss (`kto_lab.demonstrations`).
+        extra_loss: a scalar added to each step's loss, from the Run, its batch and what the method knows of it: (B,)
+            policy_logps (with gradient) and reference_logps, KTO also z0; SFT nothing (`kto_lab.extra_terms`).
     """
 
     callbacks: Sequence[Callback] = ()
     processes: Any = None
     reference_logps: Callable[["Run"], Callable] = lambda run: functools.partial(sequence_logps, run.reference)
     estimate_z0: Callable[[Mapping[str, torch.Tensor]], torch.Tensor] = mismatched_z0
-    extra_loss: Callable[["Run"], torch.Tensor] | None = None
+    extra_loss: Callable[["Run", Mapping, Mapping], torch.Tensor] | None = None
 
 
 @dataclass
@@ -140,7 +141,7 @@ class Batches:
         self.waiting = list(state["waiting"])
 
 
-def _train(run: Run, loss_of: Callable[[Mapping], tuple[torch.Tensor, dict]]) -> tuple[torch.nn.Module, History]:
+def _train(run: Run, loss_of: Callable[[Mapping], tuple[torch.Tensor, dict, dict]]) -> tuple[torch.nn.Module, History]:
     """The loop that all three share: draw, loss, backward, clip, step, record."""
     settings, parts, here = run.settings, run.parts, run.parts.processes
     parameters = [p for p in run.model.parameters() if p.requires_grad]
@@ -156,9 +157,10 @@ def _train(run: Run, loss_of: Callable[[Mapping], tuple[torch.Tensor, dict]]) ->
     done, first = len(run.history), here is None or here.rank == 0
     hidden = not (first and sys.stderr.isatty())
     for step in tqdm(range(done, settings.steps), run.method, settings.steps, initial=done, disable=hidden):
-        loss, metrics = loss_of(run.batch_of(run.batches.draw()))
+        batch = run.batch_of(run.batches.draw())
+        loss, metrics, known = loss_of(batch)
         if parts.extra_loss is not None:
-            loss = loss + parts.extra_loss(run)
+            loss = loss + parts.extra_loss(run, batch, known)
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if here is not None:
@@ -246,7 +248,7 @@ def train_sft(
         return on_device_of(model, pad_rows([examples[i] for i in numbers], tokenizer.pad_token_id))
 
     run = Run("SFT", model, None, rows, tokenizer, settings, {}, parts, batch_of)
-    return _train(run, lambda batch: (sft_loss(run, batch), {}))
+    return _train(run, lambda batch: (sft_loss(run, batch), {}, {}))
 
 
 def train_kto(
@@ -286,7 +288,7 @@ def train_kto(
     def batch_of(numbers: list[int]) -> dict[str, torch.Tensor]:
         return on_device_of(policy, collate([examples[i] for i in numbers]))
 
-    def loss_of(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss_of(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, float], dict]:
         policy_logps = run.logps(score_policy, batch)
         with torch.no_grad():
             reference_logps = run.logps(score_reference, batch)
@@ -294,7 +296,8 @@ def train_kto(
             known = dict(zip(LOGPS, (policy_logps.detach(), reference_logps, *kl_logps), strict=True))
             z0 = parts.estimate_z0(known)
         losses = kto_loss(policy_logps, reference_logps, batch["label"], z0, beta, desirable_weight, undesirable_weight)
-        return losses.mean(), kto_metrics(policy_logps.detach() - reference_logps, batch["label"], z0, beta)
+        metrics = kto_metrics(policy_logps.detach() - reference_logps, batch["label"], z0, beta)
+        return losses.mean(), metrics, known | {"policy_logps": policy_logps, "z0": z0}
 
     options = {"beta": beta, "desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight}
     run = Run("KTO", policy, reference, rows, tokenizer, settings, options, parts, batch_of, ("", "kl_"))
@@ -368,14 +371,14 @@ def train_dpo(
         both = [chosen[i] for i in numbers] + [rejected[i] for i in numbers]
         return on_device_of(policy, pad_rows(both, tokenizer.pad_token_id))
 
-    def loss_of(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, float]]:
-        policy_chosen, policy_rejected = run.logps(score_policy, batch).chunk(2)
+    def loss_of(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, float], dict]:
+        policy_logps = run.logps(score_policy, batch)  # first all chosen, then all rejected
         with torch.no_grad():
-            reference_chosen, reference_rejected = run.logps(score_reference, batch).chunk(2)
-        losses = dpo_loss(policy_chosen, policy_rejected, reference_chosen, reference_rejected, beta)
-        up = beta * float((policy_chosen.detach() - reference_chosen).mean())
-        down = beta * float((policy_rejected.detach() - reference_rejected).mean())
-        return losses.mean(), {"reward_chosen": up, "reward_rejected": down, "margin": up - down}
+            reference_logps = run.logps(score_reference, batch)
+        losses = dpo_loss(*policy_logps.chunk(2), *reference_logps.chunk(2), beta)
+        up, down = (beta * float(half.mean()) for half in (policy_logps.detach() - reference_logps).chunk(2))
+        metrics = {"reward_chosen": up, "reward_rejected": down, "margin": up - down}
+        return losses.mean(), metrics, {"policy_logps": policy_logps, "reference_logps": reference_logps}
 
     run = Run("DPO", policy, reference, pairs, tokenizer, settings, {"beta": beta}, parts, batch_of)
     score_policy, score_reference = functools.partial(sequence_logps, policy), parts.reference_logps(run)

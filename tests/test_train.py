@@ -16,7 +16,7 @@ from lesson_source import definitions
 
 from kto_lab import checkpoints
 from kto_lab.checkpoints import Checkpoint
-from kto_lab.demonstrations import Demonstrations
+from kto_lab.extra_terms import Demonstrations
 from kto_lab.looking import EachStep
 from kto_lab.scored_reference import ReferenceLogps, scored_beforehand
 from kto_utils import train, world
@@ -679,12 +679,6 @@ def test_an_sft_term_adds_its_weight_times_the_mean_loss_a_token():
     texts = [row["prompt"] for row in batch], [row["completion"] for row in batch]
     nll = -float(completion_logps(small_model(), *texts, TOKENIZER).sum()) / n_tokens
     assert with_term[0]["loss"] - plain[0]["loss"] == pytest.approx(0.3 * nll, abs=1e-10)
-
-
-@pytest.mark.parametrize(("rows", "weight"), [([], 0.3), (ROWS, 0.0), (ROWS, -1.0), (ROWS, math.nan)])
-def test_an_sft_term_needs_rows_and_a_positive_weight(rows, weight):
-    with pytest.raises(ValueError, match="it must be positive, with rows"):
-        Demonstrations(rows, weight)
 
 
 def test_demonstrations_start_afresh_in_another_run():

@@ -30,7 +30,7 @@ COMMAND = "python course.py experiments"
 MODULES = (
     *(f"kto_utils/{name}" for name in ("world", "data", "tokenizer", "model", "collator", "logprobs", "losses",
                                        "train", "evaluate")),
-    *(f"kto_lab/{name}" for name in ("recipes", "price", "scored_reference", "demonstrations", "looking")),
+    *(f"kto_lab/{name}" for name in ("recipes", "price", "scored_reference", "extra_terms", "looking")),
     *(f"kto_lab/experiments/{name}" for name in ("protocol", "thumbs", "scores", "reference_points", "runs")),
 )  # fmt: skip
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import torch
 
-from kto_lab.demonstrations import Demonstrations
 from kto_lab.experiments.protocol import Setting, setting_of
 from kto_lab.experiments.reference_points import WatchedReferencePoint, probe
 from kto_lab.experiments.scores import (
@@ -18,6 +17,7 @@ from kto_lab.experiments.scores import (
     rounded,
 )
 from kto_lab.experiments.thumbs import feedback
+from kto_lab.extra_terms import Demonstrations
 from kto_lab.looking import EachStep
 from kto_lab.scored_reference import scored_beforehand
 from kto_utils.data import pair_up

@@ -14,7 +14,7 @@ from kto_utils.world import judge, trained_questions
 REPLIES_PER_QUESTION = 50
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=64)
 def _collected(small: bool, seed: int) -> tuple[dict, ...]:
     model = load_reference_model(small)
     return tuple(collect_feedback(model, trained_questions(), REPLIES_PER_QUESTION, seed))
@@ -70,6 +70,6 @@ def feedback(setting: Setting, seed: int) -> list[dict]:
         rows = [row for row in rows if row["label"] is (setting.only == "up")]
     if setting.liked_length is not None:
         rows = _of_liked_length(rows, setting.liked_length)
-    if setting.paired:
+    if getattr(setting, "paired", False):
         rows = unpair(pair_up(rows, seed)[0], seed)
     return rows
