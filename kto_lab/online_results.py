@@ -20,8 +20,7 @@ import torch
 from tqdm import tqdm
 
 from kto_lab import RESULTS
-from kto_lab.experiments.findings import Difference, interval
-from kto_lab.experiments.protocol import SHORT_GRID, VALIDATION_SEEDS
+from kto_lab.comparison.findings import Spread, spread
 from kto_lab.experiments.scores import rounded
 from kto_lab.online import from_a_file, from_the_policy, train_online_kto
 from kto_lab.price import sampled_kl
@@ -36,6 +35,8 @@ COMMAND = "python course.py online"
 ROUNDS, STEPS_PER_ROUND, REPLIES_PER_ROUND = 6, 10, 5
 METHODS = ("fixed file", "online")
 HYPOTHESIS = "With as many thumbs and steps, online KTO ends higher on new wordings than KTO on a fixed file."
+GRID = tuple((rate, beta) for rate in (3e-4, 1e-3, 3e-3) for beta in (0.1, 0.5, 2.0))
+VALIDATION_SEEDS = (100, 101, 102)
 N_CONFIRMED = 3  # settings that are tried with all validation seeds; the others with the first alone
 SEEDS = tuple(range(20))
 WATCHED_SEEDS, WATCHED_ROUNDS = SEEDS[:5], (2, 5)  # runs, and rounds at whose start the rows are asked for the KL
@@ -118,7 +119,7 @@ def run_all(file: Path = RESULTS_FILE) -> dict:
     torch.set_num_threads(1)
     start, search = load_reference_model(small=True), []
     for method in METHODS:
-        first = [train_and_score(method, VALIDATION_SEEDS[0], *setting) for setting in tqdm(SHORT_GRID, method)]
+        first = [train_and_score(method, VALIDATION_SEEDS[0], *setting) for setting in tqdm(GRID, method)]
         again = [(seed, setting) for seed in VALIDATION_SEEDS[1:] for setting in best_few(first, method)]
         search += first + [train_and_score(method, seed, *setting) for seed, setting in tqdm(again, method)]
     table = [(method, seed, *best_setting(search, method)) for method in METHODS for seed in SEEDS]
@@ -155,10 +156,10 @@ def by_seed(results: Mapping, method: str, measure: str = "new_wording") -> list
     return [run[measure] for run in results["runs"] if run["method"] == method]
 
 
-def lead_of_online(results: Mapping) -> Difference:
+def lead_of_online(results: Mapping) -> Spread:
     """The rate on new wordings, online minus fixed file, paired by seed: above zero by the hypothesis."""
     pairs = zip(by_seed(results, "online"), by_seed(results, "fixed file"), strict=True)
-    return interval([online - fixed for online, fixed in pairs])
+    return spread([online - fixed for online, fixed in pairs])
 
 
 if __name__ == "__main__":

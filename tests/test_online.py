@@ -165,3 +165,25 @@ def test_rows_asked_for_the_kl_say_0_before_training_and_each_row_borrows_the_on
 def test_a_missing_results_file_is_named_with_its_command(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nothing\.json is missing; `python course\.py online`"):
         online_results.load_results(tmp_path / "nothing.json")
+
+
+def test_the_stored_search_is_whole_and_every_run_has_the_setting_that_it_chose():
+    results = online_results.load_results()
+    for method in online_results.METHODS:
+        search = [run for run in results["search"] if run["method"] == method]
+        tried = {seed: {(run["learning_rate"], run["beta"]) for run in search if run["seed"] == seed}
+                 for seed in online_results.VALIDATION_SEEDS}  # fmt: skip
+        first, *others = tried.values()
+        assert first == set(online_results.GRID)
+        assert all(other == set(online_results.best_few(search, method)) for other in others)
+        runs = [run for run in results["runs"] if run["method"] == method]
+        assert [run["seed"] for run in runs] == list(online_results.SEEDS)
+        assert {(run["learning_rate"], run["beta"]) for run in runs} == {online_results.best_setting(search, method)}
+
+
+@pytest.mark.parametrize("method", online_results.METHODS)
+def test_a_stored_run_is_what_the_code_does(method):
+    stored = next(run for run in online_results.load_results()["runs"] if (run["method"], run["seed"]) == (method, 7))
+    fresh = online_results.train_and_score(method, 7, stored["learning_rate"], stored["beta"])
+    for name, value in stored.items():
+        assert fresh[name] == (pytest.approx(value, rel=1e-4) if isinstance(value, (float, list)) else value), name

@@ -89,7 +89,7 @@ agree("thumbs down: loss = +1 * v(r - z0) + 0", kto_loss(r, 0 * r, ~up, z0, beta
 #
 # Our PPO-Clip is a simplification: one ratio for the reply, $\epsilon = 0.2$, advantage $+1$ for a thumbs up and $-1$
 # for a thumbs down. The paper's (v1) makes of *rewards* of $\pm 1$ an advantage for each token, with a learned value
-# head, clips at 0.25 and 4.0 and adds a KL penalty. Real PPO draws fresh replies.
+# head, clips at 0.25 and 4.0 and adds a KL penalty.
 
 
 # %%
@@ -133,7 +133,7 @@ check.value_of_loss(my_value_of_loss)
 # %% [markdown]
 # ## 3. In gains all four flatten; in losses only two let go
 #
-# Four value functions on one pair of axes, with $\beta = 1$, $\delta = 1$, $\epsilon = 0.2$:
+# All four, with $\beta = 1$, $\delta = 1$, $\epsilon = 0.2$:
 
 # %%
 value_of_loss = check.yours_or_ours("value_of_loss")
@@ -243,7 +243,7 @@ check.trust_tenth(answer)
 # |cDPO²|$-(1-e)\log\sigma(\beta D) - e\log\sigma(-\beta D)$|pairs, $\pi_{ref}$|sum|expects wrong choices|
 # |robust DPO³|the same with $+\,e$, over $1 - 2e$|pairs, $\pi_{ref}$|sum|cancels wrong choices on average|
 # |IPO¹|$(D - 1/(2\tau))^2$|pairs, $\pi_{ref}$|paper: whole $y$; TRL, HALOs: mean|DPO's endless margin|
-# |SimPO²|$-\log\sigma(\beta(\overline{\log\pi}_w - \overline{\log\pi}_l) - \gamma)$|pairs|mean|no reference, length divided out|
+# |SimPO²|$-\log\sigma(\beta(\overline{\log\pi}_w - \overline{\log\pi}_l) - \gamma)$|pairs|mean|no reference, per token|
 # |ORPO¹|SFT on $w$, $-\lambda\log\sigma(\log o_w - \log o_l)$|pairs|mean|no reference, SFT included|
 # |CPO³|SFT on $w$, DPO without $\pi_{ref}$|pairs|sum|no reference, SFT included|
 # |GRPO¹|clipped ratio times $A = (R - \text{mean})/\text{std}$; KL|prompts, $R$|token ratios|PPO's value head|
@@ -336,8 +336,7 @@ def mean_kto_loss(logps, reference_logps, share, beta, desirable_weight=1.0, und
 
 
 # %% [markdown]
-# Train all three. The policy is a softmax over three replies, *a*, *b* and *c*. It starts at the reference's 7 : 3, and
-# nobody ever rates *c*.
+# Train all three, on a softmax over *a*, *b* and *c*. It starts at the reference's 7 : 3, and nobody ever rates *c*.
 
 # %%
 table, share = torch.tensor([[0.27, 0.63, 0.10]]), torch.tensor([0.6])
