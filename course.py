@@ -13,6 +13,7 @@
   to work on the course itself (each lists its own options with --help):
     python course.py build        build the lessons from notebooks/src
     python course.py experiments  make the runs behind lessons 07b to 09b that are missing (or of those named)
+    python course.py online       compute the results of online KTO again (lesson 09b)
     python course.py museum       compute the results of lesson 10 again
     python course.py bench        measure a KTO step here, ours against the plain one and TRL's
     python course.py scaling      compute the results of lesson 12 again
@@ -41,7 +42,7 @@ TESTING = ("test", "build", "bench", "scaling")
 MODULES = {  # command -> what runs it
     "open": "kto_course.workspace", "doctor": "kto_course.doctor", "inspect": "kto_lab.inspect",
     "interview": "kto_course.interview", "run": "kto_course.runner", "build": "kto_course.build",
-    "experiments": "kto_lab.comparison",
+    "experiments": "kto_lab.comparison", "online": "kto_lab.online_results",
     "museum": "kto_lab.museum", "bench": "kto_lab.bench", "scaling": "kto_lab.scaling", "export": "kto_lab.export",
     "assets": "kto_lab.recipes",
 }  # fmt: skip

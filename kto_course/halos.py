@@ -1,11 +1,8 @@
-"""What lessons 09 and 09b use ready-made: a comparison that speaks, tables that learn, five neighbours of KTO."""
+"""What lessons 09 and 09b use ready-made: a comparison that speaks, a value read off a loss, tables that learn."""
 
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
-
-from kto_utils.losses import dpo_loss
 
 
 def agree(what: str, a, b, tolerance: float = 1e-12) -> None:
@@ -47,37 +44,3 @@ def train_tables(
         logits = (logits - 2 / beta**2 * gradient).detach()
         history.append(logits.log_softmax(-1))
     return torch.stack(history)
-
-
-# Five losses with one signature: log-probabilities of a pair under policy and reference, and the numbers of tokens.
-
-
-def dpo(chosen, rejected, ref_chosen, ref_rejected, n_chosen, n_rejected, beta=0.1):
-    """DPO, as the package has it."""
-    return dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta)
-
-
-def ipo(chosen, rejected, ref_chosen, ref_rejected, n_chosen, n_rejected, beta=0.1):
-    """IPO (Azar et al., Eq. 17); beta is the paper's tau."""
-    return ((chosen - ref_chosen) - (rejected - ref_rejected) - 1 / (2 * beta)) ** 2
-
-
-def simpo(chosen, rejected, ref_chosen, ref_rejected, n_chosen, n_rejected, beta=2.0, gamma=1.0):
-    """SimPO: means per token and no reference."""
-    return -F.logsigmoid(beta * (chosen / n_chosen - rejected / n_rejected) - gamma)
-
-
-def log_odds(mean_logp):
-    """log(p / (1 - p)) of p = exp(mean_logp)."""
-    return mean_logp - torch.log(-torch.expm1(mean_logp))
-
-
-def orpo(chosen, rejected, ref_chosen, ref_rejected, n_chosen, n_rejected, weight=0.1):
-    """ORPO (Eq. 3 to 7): SFT on the chosen reply plus an odds ratio."""
-    mean_chosen, mean_rejected = chosen / n_chosen, rejected / n_rejected  # SFT plus an odds ratio
-    return -mean_chosen - weight * F.logsigmoid(log_odds(mean_chosen) - log_odds(mean_rejected))
-
-
-def apo_zero(chosen, rejected, ref_chosen, ref_rejected, n_chosen, n_rejected, beta=0.1):
-    """APO-zero as TRL has it: each reply against its own reference."""
-    return torch.sigmoid(-beta * (chosen - ref_chosen)) + torch.sigmoid(beta * (rejected - ref_rejected))

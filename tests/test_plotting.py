@@ -171,8 +171,8 @@ def test_kto_picture_keeps_every_word_inside_the_figure(kto_drawing):
         assert box.x1 <= frame.x1, text.get_text()
 
 
-def intervals(*means):
-    return [SimpleNamespace(mean=m, low=m - 0.1, high=m + 0.05, values=(m - 0.2, m + 0.2)) for m in means]
+def intervals(*medians):
+    return [SimpleNamespace(median=m, low=m - 0.1, high=m + 0.05, values=(m - 0.2, m + 0.2)) for m in medians]
 
 
 def test_intervals_are_drawn_where_they_are_and_methods_differ_without_colour():
@@ -182,7 +182,7 @@ def test_intervals_are_drawn_where_they_are_and_methods_differ_without_colour():
     looks = set()
     for container, (_, points) in zip(ax.containers, series.items(), strict=True):
         line, _, (bars,) = container
-        assert line.get_ydata() == pytest.approx([point.mean for point in points])
+        assert line.get_ydata() == pytest.approx([point.median for point in points])
         ends = [segment[:, 1] for segment in bars.get_segments()]
         assert [tuple(end) for end in ends] == [pytest.approx((p.low, p.high)) for p in points]
         looks.add((line.get_linestyle(), line.get_marker()))

@@ -36,7 +36,10 @@ N_OBSERVED = 4  # batches whose log-probabilities, losses and gradients are kept
 
 @dataclass(frozen=True)
 class Scenario:
-    """Rows and settings that both sides share. `method` is "kto", "apo_zero_unpaired" or "dpo"."""
+    """Rows and settings that both sides share. `method` is "kto", "apo_zero_unpaired" or a loss of TRL's DPO trainer.
+
+    "dpo" is its "sigmoid"; `flipped` is its label_smoothing.
+    """
 
     rows: str
     method: str = "kto"
@@ -46,6 +49,7 @@ class Scenario:
     undesirable_weight: float = 1.0
     max_length: int | None = None
     precompute: bool = False
+    flipped: float = 0.0
 
 
 # ---------------------------------------------------------------- rows and models
@@ -142,8 +146,12 @@ def quiet():
 
 def trainer_for(scenario: Scenario, rows: list[dict], folder: str) -> KTOTrainer | DPOTrainer:
     """A real trainer on CPU that takes the rows in the order given. `folder` is its output_dir; call it in `quiet`."""
-    config, trainer_class, of_method = DPOConfig, DPOTrainer, {}
-    if scenario.method != "dpo":
+    config, trainer_class = DPOConfig, DPOTrainer
+    of_method = {
+        "loss_type": ["sigmoid" if scenario.method == "dpo" else scenario.method],
+        "label_smoothing": scenario.flipped,
+    }
+    if scenario.method in ("kto", "apo_zero_unpaired"):
         config, trainer_class = KTOConfig, KTOTrainer
         of_method = {
             "loss_type": scenario.method,
@@ -240,6 +248,14 @@ def _run(scenario: Scenario, rows: str) -> Run:
     history = [row for row in trainer.state.log_history if "loss" in row]
     parameters = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     return Run(batches, observed, history, parameters)
+
+
+@functools.cache
+def observed_of(scenario: Scenario) -> list[tuple[dict[str, torch.Tensor], Observed]]:
+    """The first batches and what TRL makes of each, without a step; made once and kept, to be read only."""
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        trainer = trainer_for(scenario, ROWS[scenario.rows](), folder)
+        return [(batch, _observe(trainer, batch)) for batch in list(trainer.get_train_dataloader())[:N_OBSERVED]]
 
 
 def run_of(scenario: Scenario, rows: list[dict]) -> Run:

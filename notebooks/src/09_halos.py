@@ -18,7 +18,7 @@
 # %% [markdown]
 # **Before you run anything.** Ten people compare the same two replies. Six prefer *a*, four prefer *b*. The reference
 # model gives *b* more often than *a*, 7 : 3. You train DPO with $\beta = 1$ on these choices until nothing changes any
-# more. Which reply does it end up preferring? Put your guess into the second cell; section 5 answers.
+# more. Which reply does it end up preferring? Put your guess into the second cell; section 6 answers.
 
 # %%
 import math
@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from kto_course import check, predict, reveal
 from kto_course.halos import agree, train_tables
 from kto_course.pictures import lesson_09 as pictures
+from kto_lab import neighbours
 from kto_utils.losses import dpo_loss, kto_loss
 
 torch.set_default_dtype(torch.float64)
@@ -41,8 +42,8 @@ predict("ten_people", "Six of ten prefer a, the reference says b, 7 : 3. What do
 # %% [markdown]
 # ## 1. A loss can feel gains and losses
 #
-# Lesson 01: people feel an outcome's distance from what they expected, and they feel it through a curve. The KTO paper
-# asks which *losses* have the same build. Three parts:
+# Lesson 01: people feel an outcome's distance from what they expected, through a curve. The KTO paper asks which
+# *losses* have the same build. Three parts:
 #
 # - a **reward** that the policy implies: $r$, a positive multiple of $\log(\pi / \pi_{ref})$,
 # - a **reference point** that is subtracted from it: the reward to be expected, $\mathbb{E}_Q[r]$,
@@ -65,24 +66,30 @@ agree("thumbs up:   loss = -1 * v(r - z0) + 1", kto_loss(r, 0 * r, up, z0, beta)
 agree("thumbs down: loss = +1 * v(r - z0) + 0", kto_loss(r, 0 * r, ~up, z0, beta), +v)
 
 # %% [markdown]
-# DPO and PPO-Clip are HALOs too (Theorem 3.5). Not counted: SLiC and SFT on marked replies, which know no reference
-# model, and KTO *without* $z_0$ (sections 3.3 and 4.3). The definition is wide: losses need not hurt more than gains
-# please, and even a straight line passes for $v$. Nor is a member good for being one: KTO with a straight line scored
-# 6.1 on BBH, a reasoning test, where KTO has 52.6 and the model before it 46.3 (Table 2; one run each).
+# DPO and PPO-Clip are HALOs too (Theorem 3.5). **Not counted:** SLiC and SFT on marked replies (CSFT). They know no
+# reference model, so $-\log\pi_{ref}(y|x)$ would have to be the reference point, which is fixed for $x$: possible only
+# where $\pi_{ref}$ is uniform (section 3.3). Nor is KTO *without* $z_0$ (4.3). Version 1 counted CSFT and the whole of
+# SLiC out, but SLiC's calibration term in.
+#
+# The definition is wide: losses need not hurt more than gains please, and even a straight line passes for $v$. Nor is a
+# member good for being one: KTO with a straight line scored 6.1 on BBH, a reasoning test, where KTO has 52.6 and the
+# model before it 46.3 (Table 2; one run each).
 
 # %% [markdown]
 # ## 2. Every loss hides a value function
 #
-# No author of DPO wrote down a value function. You read it off: find the number that the loss looks at, and what it is
-# compared with.
+# You read it off: find the number that the loss looks at, and what it is compared with.
 #
 # - **KTO** looks at $r$ of a reply; its reference point is $z_0$, a level for the whole batch.
 # - **DPO** looks at $r$ of the chosen reply; its reference point is $r$ of the rejected one.
 # - **SLiC** (its calibration term) does the same with $\log\pi$ in place of $r$. It wants
 #   the chosen reply $\delta$ nats ahead and is content then.
 # - **PPO-Clip** takes the ratio $q = \pi / \pi_{ref}$ times an advantage, and stops paying once $q$ has left
-#   $1 \pm \epsilon$ on the good side. Its reference point is $q = 1$. Real PPO samples fresh replies and estimates
-#   advantages; here, as in the paper, the advantage is $+1$ for a thumbs up and $-1$ for a thumbs down.
+#   $1 \pm \epsilon$ on the good side. Its reference point is $q = 1$.
+#
+# Our PPO-Clip is a simplification: one ratio for the reply, $\epsilon = 0.2$, advantage $+1$ for a thumbs up and $-1$
+# for a thumbs down. The paper's (v1) makes of *rewards* of $\pm 1$ an advantage for each token, with a learned value
+# head, clips at 0.25 and 4.0 and adds a KL penalty.
 
 
 # %%
@@ -108,8 +115,8 @@ def family(beta, delta):
 # ### Exercise 9.1 · Read the value off a loss
 # ★★☆ · 5 minutes · fill in a function
 #
-# For any loss. You get `loss`, a function that turns rewards into losses, and a reference point for each row. What is
-# it *worth* to stand $x$ nats above your reference point? Value is minus the loss, moved so that it is 0 at $x = 0$ (a
+# You get `loss`, a function that turns rewards into losses, and a reference point for each row. What is it *worth* to
+# stand $x$ nats above your reference point? Value is minus the loss, moved so that it is 0 at $x = 0$ (a
 # constant changes no loss).
 
 # %% exercise="value_of_loss"
@@ -126,7 +133,7 @@ check.value_of_loss(my_value_of_loss)
 # %% [markdown]
 # ## 3. In gains all four flatten; in losses only two let go
 #
-# Four value functions on one pair of axes, with $\beta = 1$, $\delta = 1$, $\epsilon = 0.2$:
+# All four, with $\beta = 1$, $\delta = 1$, $\epsilon = 0.2$:
 
 # %%
 value_of_loss = check.yours_or_ours("value_of_loss")
@@ -142,8 +149,8 @@ pictures.value_functions(x, values)
 # - **KTO** is a smooth S, as people's curve is.
 # - **DPO** is $\log \sigma$, concave *everywhere*: here a loss of 20 nats hurts about twice as much as one of 10.
 #   People, and KTO, feel the second ten less.
-# - **SLiC** is a straight line with a lid at $\delta$. **PPO-Clip** is one too, but in the ratio $q$; in nats it bends,
-#   and levels off in losses, since $q$ cannot fall below 0.
+# - **SLiC** is a straight line with a lid at $\delta$. **PPO-Clip** is one too, but in the ratio $q$. In nats, which
+#   v1's proof takes for the reward, it bends *upwards* below the lid; 09b checks both readings.
 #
 # ## 4. Who gets pushed?
 #
@@ -171,18 +178,13 @@ for name, weights in pushes.items():
     print(f"{name:10}" + "".join(f"{weight + 0.0:9.4f}" for weight in weights))
 dpo_pushes, kto_pushes = pushes["DPO"][0] > 0.9, pushes["KTO"][0] > 0.9 / 4  # of 1 and of 1/4, their most
 reveal("hopeless_row", "dcba"[2 * int(dpo_pushes) + int(kto_pushes)])
-
-# %% [markdown]
-# (KTO and DPO are divided by $\beta$: DPO's most is 1.) On the good side all four let go; on the wrong side only KTO
-# and PPO-Clip.
-
-# %%
 x = torch.linspace(-100, 100, 2001)
 pictures.pushes(x, {name: push(loss, x) / unit[name] for name, loss in losses.items()})
 
 # %% [markdown]
-# What does PPO-Clip do outside its clip range? Exactly this: **no gradient where the ratio has already moved in the
-# direction of the advantage, the full gradient where it moved against it.**
+# (KTO and DPO are divided by $\beta$: DPO's most is 1.) On the good side all four let go; on the wrong side only KTO
+# and PPO-Clip. Outside its clip range PPO-Clip has **no gradient where the ratio has already moved in the direction of
+# the advantage, the full gradient where it moved against it.**
 
 # %%
 ratio = torch.tensor([0.5, 0.9, 1.1, 1.5, 100.0])
@@ -207,7 +209,7 @@ agree("KTO's push is p times DPO's", push(losses["KTO"], x), p * push(losses["DP
 
 # %% [markdown]
 # A surprise without limit, or a mistake that counts at most 1. The factor $p$ is trust: a row that the model finds
-# absurd is believed little. That helps with wrong thumbs and hurts with hard but right ones (Proposition 4.1).
+# absurd is believed little. In theory that helps with wrong thumbs and hurts with hard but right ones; 08 tried it.
 
 # %% [markdown]
 # ### Exercise 9.2 · A tenth of the trust
@@ -227,7 +229,58 @@ answer = math.log(9) / 0.1  # p = 0.1, so 0.1 x = log(0.1 / 0.9)
 check.trust_tenth(answer)
 
 # %% [markdown]
-# ## 5. The vote: whose taste wins?
+# ## 5. The neighbours, side by side
+#
+# $w$: chosen, $l$: rejected, $D = r_w - r_l$, $\overline{\log\pi}$: mean per token, $o$: the odds of its exponential,
+# $R$: reward, $A$: advantage. Read in ¹ the paper, ² the authors' code, ³ TRL 1.16.
+#
+# |method|loss|needs|tokens|what it changes|
+# |---|---|---|---|---|
+# |KTO¹|$1 - \sigma(\pm\beta(r - z_0))$|thumbs, $\pi_{ref}$|sum||
+# |APO-zero, unpaired³|$1 - \sigma(\pm\beta r)$|thumbs, $\pi_{ref}$|sum|KTO with $z_0 = 0$, by v4 no HALO|
+# |BCO¹|$-\log\sigma(\pm(\beta r - \delta))$, $\delta$: mid of class means|thumbs, $\pi_{ref}$|sum|KTO's fading push|
+# |DPO¹|$-\log\sigma(\beta D)$|pairs, $\pi_{ref}$|sum||
+# |cDPO²|$-(1-e)\log\sigma(\beta D) - e\log\sigma(-\beta D)$|pairs, $\pi_{ref}$|sum|expects wrong choices|
+# |robust DPO³|the same with $+\,e$, over $1 - 2e$|pairs, $\pi_{ref}$|sum|cancels wrong choices on average|
+# |IPO¹|$(D - 1/(2\tau))^2$|pairs, $\pi_{ref}$|paper: whole $y$; TRL, HALOs: mean|DPO's endless margin|
+# |SimPO²|$-\log\sigma(\beta(\overline{\log\pi}_w - \overline{\log\pi}_l) - \gamma)$|pairs|mean|no reference, per token|
+# |ORPO¹|SFT on $w$, $-\lambda\log\sigma(\log o_w - \log o_l)$|pairs|mean|no reference, SFT included|
+# |CPO³|SFT on $w$, DPO without $\pi_{ref}$|pairs|sum|no reference, SFT included|
+# |GRPO¹|clipped ratio times $A = (R - \text{mean})/\text{std}$; KL|prompts, $R$|token ratios|PPO's value head|
+# |RLOO³|the same, $A = R - \text{mean of the others}$|prompts, $R$|reply ratio|PPO's value head|
+#
+# Each formula is a function of `kto_lab.neighbours`, tested against TRL where TRL has it. Who pushes far on the wrong
+# side ($\tau = e = 0.1$)? And what are thumbs worth as rewards of four fresh replies to one prompt?
+
+# %%
+def pairs_at(x):
+    """Pairs whose chosen reply leads by x nats; ten tokens each."""
+    return neighbours.Pairs(x, 0 * x, 0 * x, 0 * x, 0 * x + 10, 0 * x + 10)
+
+
+of_one_number = {
+    "KTO, APO-zero": losses["KTO"],
+    "DPO": lambda x: neighbours.dpo(pairs_at(x)),
+    "BCO, delta 0": lambda x: neighbours.bco(0.1 * x, torch.ones_like(x, dtype=torch.bool), 0.0),
+    "cDPO": lambda x: neighbours.cdpo(pairs_at(x)),
+    "robust DPO": lambda x: neighbours.robust(pairs_at(x)),
+    "IPO": lambda x: neighbours.ipo(pairs_at(x)),
+}
+places = torch.tensor([-100.0, -50.0, -10.0, 0.0, 10.0, 50.0])
+print("push, nats    " + "".join(f"{place:9.0f}" for place in places))
+for name, loss in of_one_number.items():
+    print(f"{name:14}" + "".join(f"{weight:9.4f}" for weight in push(loss, places)))
+for thumbs in ([1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]):
+    advantages = neighbours.rloo_advantage(torch.tensor([thumbs]))[0] + 0.0
+    print(f"RLOO, rewards {thumbs}: advantages " + " ".join(f"{advantage:+.2f}" for advantage in advantages))
+
+# %% [markdown]
+# KTO alone lets go; IPO pulls ever harder. On the good side IPO and cDPO *pull back* a pair far enough apart: as
+# functions of the margin they are no HALO values. Where all raters agree, DPO's margin runs to infinity, theirs do not.
+# Under RLOO a group of equals teaches nothing.
+
+# %% [markdown]
+# ## 6. The vote: whose taste wins?
 #
 # Two groups with opposite taste rate the same two replies. A share $p > \frac12$ prefers *a*, the rest prefers *b*.
 # DPO's mean loss looks at one number, the margin $m = r_a - r_b$:
@@ -253,7 +306,7 @@ reveal("ten_people", "b" if odds > 1 else "d")
 # %% [markdown]
 # **The minority's reply.** It wins where the odds stay below 1,
 # that is where $p^{1/\beta}\,\pi_{ref}(a) < (1-p)^{1/\beta}\,\pi_{ref}(b)$ (Theorem 4.3). A small $\beta$ lets raters
-# overrule the reference, a large one lets the reference stand. RLHF asks for just that: reward *minus* $\beta$ KL.
+# overrule the reference, a large one lets it stand. At 5 : 5 nothing moves, nor under KTO with equal weights.
 #
 # **And KTO?** Turn each choice into two thumbs: *a* gets a share $p$ of thumbs up and $1-p$ down, *b* the reverse.
 # $\sigma(u)\sigma(-u)$ is the same for both thumbs on one reply, so each reply is pushed by one positive factor times
@@ -283,8 +336,7 @@ def mean_kto_loss(logps, reference_logps, share, beta, desirable_weight=1.0, und
 
 
 # %% [markdown]
-# Train all three. The policy is a softmax over three replies, *a*, *b* and *c*. It starts at the reference's 7 : 3, and
-# nobody ever rates *c*.
+# Train all three, on a softmax over *a*, *b* and *c*. It starts at the reference's 7 : 3, and nobody ever rates *c*.
 
 # %%
 table, share = torch.tensor([[0.27, 0.63, 0.10]]), torch.tensor([0.6])
@@ -303,11 +355,10 @@ pictures.vote(paths)
 
 # %% [markdown]
 # - **DPO** stops after a few steps, *b* ahead.
-# - **KTO with equal weights** goes for the majority's *a*, whatever the reference
-#   says. Theorem 4.3 has the same end, with $z_0$ held fixed. The push fades, but no KL holds it.
+# - **KTO with equal weights** goes for the majority's *a*, whatever the reference says (Theorem 4.3, with $z_0$ held
+#   fixed). The push fades, but no KL holds it.
 # - **KTO with double weight on thumbs down** has net votes $0.6 - 0.8$ and $0.4 - 1.2$: **both go down**, the
-#   majority's too. At first *a* gains because *b* sinks faster. In the end *c* has everything, and nobody ever rated
-#   *c*.
+#   majority's too. At first *a* gains because *b* sinks faster. In the end unrated *c* has everything.
 
 # %% [markdown]
 # ### Exercise 9.3 · How many must like it?
@@ -326,47 +377,10 @@ answer = 2 / 3  # p * 1 = (1 - p) * 2
 check.rising_share(answer)
 
 # %% [markdown]
-# ## 6. The neighbours, side by side
-#
-# $w$: chosen, $l$: rejected, $D = r_w - r_l$, $\overline{\log\pi}$: mean per token.
-#
-# | method | loss | needs | far on the wrong side |
-# |---|---|---|---|
-# | KTO | $1 - \sigma(\pm\beta(r - z_0))$ | thumbs, $\pi_{ref}$ | lets go |
-# | APO-zero, unpaired | $1 - \sigma(\pm\beta r)$: KTO with $z_0 = 0$ | thumbs, $\pi_{ref}$ | lets go |
-# | BCO | $-\log\sigma(\pm(\beta r - \delta))$, $\delta$: mid of the class means | thumbs, $\pi_{ref}$ | full push |
-# | DPO | $-\log\sigma(\beta D)$ | pairs, $\pi_{ref}$ | full push |
-# | cDPO | $-(1-e)\log\sigma(\beta D) - e\log\sigma(-\beta D)$ | pairs, $\pi_{ref}$ | nearly full push |
-# | IPO | $(D - 1/(2\tau))^2$ | pairs, $\pi_{ref}$ | ever harder |
-# | SimPO | $-\log\sigma(\beta(\overline{\log\pi}_w - \overline{\log\pi}_l) - \gamma)$ | pairs | full push |
-# | ORPO | SFT on $w$, $-\lambda\log\sigma$ of the log odds ratio | pairs | full push |
-# | CPO | SFT on $w$, DPO without $\pi_{ref}$ | pairs | full push |
-# | PPO, GRPO, RLOO | ratio or $\log\pi$, times an advantage | a reward, fresh replies | section 4 |
-#
-# The last column, computed for those that look at one number ($\tau = e = 0.1$):
-
-# %%
-of_one_number = {
-    "KTO, APO-zero": lambda x: torch.sigmoid(-0.1 * x),
-    "DPO, BCO": lambda x: -F.logsigmoid(0.1 * x),
-    "cDPO": lambda x: -0.9 * F.logsigmoid(0.1 * x) - 0.1 * F.logsigmoid(-0.1 * x),
-    "IPO": lambda x: (x - 1 / (2 * 0.1)) ** 2,
-}
-places = torch.tensor([-100.0, -50.0, -10.0, 0.0, 10.0, 50.0])
-print("push, nats    " + "".join(f"{place:9.0f}" for place in places))
-for name, loss in of_one_number.items():
-    print(f"{name:14}" + "".join(f"{weight:9.4f}" for weight in push(loss, places)))
-
-# %% [markdown]
-# IPO and cDPO have a *negative* push on the good side: they pull a pair back together once it is far enough apart. So
-# their values fall again, and as functions of the margin they are no HALO values. Where all raters agree, DPO's margin
-# runs to infinity; IPO's and cDPO's do not.
-
-#
 # ## 7. What goes wrong: the reference got lost
 #
-# Some members need no reference model, so code paths without one exist. In TRL, KTO with a fused loss and a LoRA
-# adapter once dropped the reference: $\log\pi$ stood where the log-ratio belongs.
+# In TRL, KTO with a fused loss and a LoRA adapter once dropped the reference: $\log\pi$ stood where the log-ratio
+# belongs.
 #
 # The shipped model, eight rows, before the first step; `lost` has 0 in place of the reference's log-probabilities.
 
@@ -393,11 +407,11 @@ for name, of_reference in {"kept": logp, "lost": torch.zeros(8)}.items():
 #
 # 1. A HALO has a reward, a reference point, and a value function that never falls and is concave in gains.
 # 2. DPO's value is $\log\sigma$, concave everywhere; KTO's is an S around $z_0$; SLiC and PPO-Clip have a lid.
-# 3. At 50 nats wrong DPO gives 0.993 of its push, KTO 0.0066. PPO-Clip has no gradient where the ratio already moved
-#    with the advantage, the full one where it moved against it.
-# 4. DPO's optimum follows the minority where the reference odds are below $((1-p)/p)^{1/\beta}$. KTO with equal weights
+# 3. At 50 nats wrong DPO gives 0.993 of its push, KTO 0.0066. PPO-Clip gives none where the ratio already moved with
+#    the advantage.
+# 4. APO-zero is KTO with $z_0 = 0$; BCO keeps pushing; IPO and cDPO pull back; SimPO, ORPO and CPO need no reference.
+# 5. DPO's optimum follows the minority where the reference odds are below $((1-p)/p)^{1/\beta}$. KTO with equal weights
 #    goes for the majority; with a heavy thumbs down both may sink.
-# 5. APO-zero is KTO with $z_0 = 0$; IPO pulls back; SimPO, ORPO and CPO need no reference.
 
 # %% [markdown]
 # ## Questions an interviewer asks
@@ -407,11 +421,9 @@ for name, of_reference in {"kept": logp, "lost": torch.zeros(8)}.items():
 # ## Sources
 #
 # - Ethayarajh et al., *KTO: Model Alignment as Prospect Theoretic Optimization*, arXiv 2402.01306 **v4**, read: all
-#   numbers of sections and theorems. (Below Theorem 4.3 it prints $r(y_b) > r(y_a)$; its derivation says the reverse.)
-#   **v1** counts SLiC's term in; its Theorem 4.3 is about groups of equal size. **v5**, second-hand: KTO only raises
-#   the majority's *relative* likelihood.
-# - Papers read: DPO, IPO (Eq. 17), ORPO, BCO, GRPO. Code read: cDPO, SimPO (authors); CPO, APO-zero, RLOO (TRL 1.16.0).
-#   IPO's paper sums over the reply, TRL takes the mean per token. PPO-Clip and SLiC: general knowledge, and as used in
-#   the KTO paper. The lost reference: TRL pull request 7062.
+#   numbers of sections and theorems. (Do not copy: below Theorem 4.3 it prints $r(y_b) > r(y_a)$; its derivation says
+#   the reverse.) **v1**, read: Proposition 3.5, PPO; its Theorem 4.3 has groups of equal size. **v5**, second-hand: KTO
+#   only raises the majority's *relative* likelihood.
+# - Read: DPO v2, IPO Eq. 17, ORPO v2 Eq. 3 to 7, BCO, GRPO v3. The lost reference: TRL pull request 7062.
 #
-# Next: [10](10_bug_museum.ipynb), 21 ways to build all this wrong. Or deeper: [09b](deeper/09b_tastes.ipynb).
+# Next: [10](10_bug_museum.ipynb), 22 ways to build all this wrong. Or deeper: [09b](deeper/09b_tastes.ipynb).
