@@ -358,7 +358,7 @@ pictures.vote(paths)
 # - **KTO with equal weights** goes for the majority's *a*, whatever the reference says (Theorem 4.3, with $z_0$ held
 #   fixed). The push fades, but no KL holds it.
 # - **KTO with double weight on thumbs down** has net votes $0.6 - 0.8$ and $0.4 - 1.2$: **both go down**, the
-#   majority's too. At first *a* gains because *b* sinks faster. In the end *c*, which nobody rated, has everything.
+#   majority's too. At first *a* gains because *b* sinks faster. In the end unrated *c* has everything.
 
 # %% [markdown]
 # ### Exercise 9.3 · How many must like it?

@@ -267,8 +267,8 @@ for method in methods:
           f"{sum(map(favours, alive))} favour the majority")  # fmt: skip
 
 # %% [markdown]
-# SFT, DPO and **KTO with the weights by the rule** turn to the majority, KTO furthest; at 50% nobody turns. KTO pays for
-# it: it *left the list* (less than half of its probability is on listed replies) in 9 of 40 runs, SFT and DPO in none.
+# SFT, DPO and **KTO with the weights by the rule** turn to the majority, KTO furthest; at 50% nobody turns. KTO pays:
+# it *left the list* (less than half of its probability is on listed replies) in 9 of 40 runs, SFT and DPO in none.
 # **KTO with weights 1** fell silent nearly everywhere, at a setting that was found on other thumbs. Where a run stayed,
 # the majority's odds rose; they say nothing about what is left of a run that did not. DPO follows the majority because
 # the reference makes both kinds about equally often: no test of the region in which it would not. One tiny world.
