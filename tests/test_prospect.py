@@ -29,9 +29,11 @@ gains = st.floats(0.01, 1000)
 
 @st.composite
 def gambles(draw, outcomes=amounts, most=6):
+    """Chances in 1024ths: they add up to exactly 1 in any order. Next to 1 the weighting is so steep that a sum which
+    ends one rounding below it would be felt (`test_chances_that_round_lose_no_more_than_the_curve_s_steepness`)."""
     z = draw(st.lists(outcomes, min_size=1, max_size=most))
-    raw = np.array(draw(st.lists(st.floats(0.01, 1), min_size=len(z), max_size=len(z))))
-    return np.array(z), raw / raw.sum()
+    cuts = draw(st.sets(st.integers(1, 1023), min_size=len(z) - 1, max_size=len(z) - 1))
+    return np.array(z), np.diff([0, *sorted(cuts), 1024]) / 1024
 
 
 # ---------------------------------------------------------------- value
@@ -216,6 +218,15 @@ def test_cumulative_form_lies_between_worst_and_best_prize(gamble, gamma):
     z, p = gamble
     result = prospect_value(z, p, gamma=gamma)
     assert value(z.min()) - 1e-9 <= result <= value(z.max()) + 1e-9
+
+
+@given(st.lists(st.floats(0.01, 1), min_size=1, max_size=6), gammas)
+def test_chances_that_round_lose_no_more_than_the_curve_s_steepness(raw, gamma):
+    chances = np.array(raw) / np.sum(raw)
+    rounding = len(raw) * np.finfo(float).eps  # of the chances' sum
+    most = 1.0 - weight(1.0 - rounding, gamma)
+    lost = 1.0 - prospect_value(np.ones(len(raw)), chances, gamma=gamma)
+    assert -1e-12 <= lost <= most + 1e-12
 
 
 def test_two_gains_are_weighed_as_in_1979_the_smaller_is_certain():
