@@ -104,7 +104,7 @@ def kto_loss(
     up = label.to(logratio.dtype)  # so that a weight such as 1.33 is not rounded to float32 on the way
     sign = 2.0 * up - 1.0
     weight = desirable_weight * up + undesirable_weight * (1.0 - up)
-    # 1 - sigmoid(u) = sigmoid(-u), but the left side rounds to exactly 0 from u = 17 on in float32.
+    # 1 - sigmoid(u) = sigmoid(-u), but the left side rounds to exactly 0 from u = 16.64 on in float32.
     return weight * torch.sigmoid(-sign * beta * (logratio - z0.reshape(())))
 
 

@@ -165,7 +165,7 @@ CARD: dict[str, list[Formula]] = {
         Formula(
             "Slope", "fades on one side only",
             r"$\dfrac{\partial\,\mathrm{loss}}{\partial m} = -\beta\,\sigma(-\beta\,m)$",
-            "08", "5. DPO pushes hopeless pairs hardest, KTO lets them go",
+            "09", "4. Who gets pushed?",
             "-beta * sigmoid(-beta * (r_chosen - r_rejected))",
             "slope(lambda r: dpo_loss(r, r_rejected, 0 * r, 0 * r, beta).sum(), r_chosen)",
         ),
