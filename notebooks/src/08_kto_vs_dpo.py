@@ -43,8 +43,8 @@ use_course_style()
 torch.set_default_dtype(torch.float64)
 
 # %% [markdown]
-# **Before you run anything.** Users gave 267 thumbs up and 933 thumbs down to replies of our model. DPO needs pairs:
-# one liked and one disliked reply to the same prompt.
+# **Before you run anything.** Our model's replies got 267 thumbs up and 933 down. DPO needs pairs: one liked and one
+# disliked reply to the same prompt.
 
 # %%
 predict("thumbs_dpo_can_use", "How many of the 1,200 thumbs can DPO use, if each goes into one pair only?",
@@ -340,9 +340,8 @@ for condition in CONDITIONS:
     row(condition, [mean_and_lost(condition, method, small=False) for method in protocol.LARGE_METHODS])
 
 # %% [markdown]
-# An SFT term steadies KTO with clean thumbs and with noise; with few thumbs-up it is lost all the same. Plain SFT ends
-# above plain KTO, this time clearly. But here KTO alone is lost with noise, below DPO too: its lead above needs the
-# term.
+# An SFT term steadies KTO with clean thumbs and with noise; few thumbs-up lose it all the same. Plain SFT ends above
+# plain KTO, this time clearly. And KTO alone is lost with noise, below DPO: its lead above needs the term.
 #
 # ## 11. Why: what the thumbs-down are good for
 #
@@ -403,7 +402,7 @@ for (_, method), runs in outcomes(results, "why: few ups").items():
 # %% [markdown]
 # ## Sources
 #
-# - Rafailov et al., "Direct Preference Optimization", 2023: section 4 and Eq. 7 (derivation and loss).
+# - Rafailov et al., 2023: section 4 and Eq. 7 (derivation and loss).
 # - SFT term beside DPO: Pang et al., 2024. cDPO: Mitchell, 2023.
 # - The rest: computed above, or in `kto_lab/results/comparison.jsonl` (`python course.py experiments`).
 #
