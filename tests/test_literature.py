@@ -49,7 +49,7 @@ WRONG = [
     ("saturation_consequence", r"(?<!In theory it )\btolerates wrong labels", "It tolerates wrong labels, since"),
     ("several_votes", r"One row per reply: take the majority", "One row per reply: take the majority and drop"),
     ("ppo_grpo", r"KTO cannot discover", "The consequence: KTO cannot discover replies"),
-    ("when_dpo", r"small world", "in this course's small world clean pairs stayed inconclusive"),
+    ("when_dpo", r"clean pairs stayed inconclusive", "in this course's small world clean pairs stayed inconclusive"),
     ("ninety_percent", r"(?<!90 % )interval of plus", "each with an interval of plus or minus 0.036"),
     ("dpo_length", r"bias towards longer answers", "a bias towards longer answers, and the KTO paper describes"),
     (None, r"reportedly|as reported|is reported", "The current paper reportedly recommends 5e-6"),

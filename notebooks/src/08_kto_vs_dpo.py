@@ -376,7 +376,7 @@ for (_, method), runs in outcomes(results, "why: few ups").items():
 # |---|---|---|
 # | mostly right | SFT on the thumbs-up; then see if a DPO or KTO term adds anything | all thumbs; larger model |
 # | few thumbs-up | SFT, tuned on them; not KTO | 10% of the ups |
-# | few thumbs-down | the same | 10% of the downs |
+# | few thumbs-down | SFT, and a KTO or DPO term beside it | 10% of the downs |
 # | seldom both kinds on a question | SFT, tuned on them | both kinds on a quarter |
 # | one in ten wrong | KTO with an SFT term | 10% flipped |
 # | three in ten wrong | the same; in the larger model nobody leads | 30% flipped |
