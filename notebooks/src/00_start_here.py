@@ -279,7 +279,8 @@ for learning_rate in (5e-4, 5e-5):
 # Each can be opened first. Many link a deeper notebook, for whoever wants more; no lesson needs one.
 #
 # **Learn**: 00 to 08 in order, then what you like. **Teach**: begin with [teaching.md](teaching.md). **Interview next
-# week**: six hours, from here to 05, 06, 08, sections of others, then 13; the timetable is in [13](13_interview.ipynb).
+# week**: six hours, from here to 05, 06, 08, parts of others, then 13, whose section 1 has the timetable
+# ([13](13_interview.ipynb)).
 #
 # **Your digits should be ours, on every machine**: all lessons compute in 64-bit numbers (`float64`) from fixed seeds.
 # (Tried on Linux only, with several processor settings.) Something is odd? *Kernel > Restart Kernel and Run All Cells*;
