@@ -325,15 +325,10 @@ def between(page: str, start: str, end: str, text: str) -> str:
     return f"{head}{start}\n{text}\n{end}{rest.split(end)[1]}"
 
 
-def findings_list() -> str:
-    """What the comparison found, for the README, from its results file alone."""
-    return "\n".join(f"- {sentence}" for sentence in headlines(load_results()))
-
-
 def with_built_parts(readme: str, timings: dict[str, int]) -> str:
     """The README with its course map as the sources have it now, and its findings as the results have them."""
     page = between(readme, MAP_START, MAP_END, course_map(timings))
-    return between(page, FINDINGS_START, FINDINGS_END, findings_list())
+    return between(page, FINDINGS_START, FINDINGS_END, "\n".join(f"- {line}" for line in headlines(load_results())))
 
 
 def gallery() -> str:

@@ -123,7 +123,8 @@ check.reward_gaps(my_reward_gaps)
 # $$L = -\log \sigma\Big(\beta\,(r_{chosen} - r_{rejected})\Big), \qquad r = \log \pi(y|x) - \log \pi_{ref}(y|x)$$
 #
 # with $r$ summed over the reply's tokens, as in KTO. The difference in the bracket is the **margin**.
-#
+
+# %% [markdown]
 # ### Exercise 8.2 · DPO in two lines
 # ★★☆ · 6 minutes · fill in a function
 #
@@ -167,7 +168,8 @@ for h in (-20.0, 0.0, 20.0):
 # At $h = -20$ both replies have become $e^{20}$ times less likely relative to the rest. DPO does not notice. KTO sees
 # it row by row: the thumbs-up row protests, the thumbs-down row is pleased. With equal weights the two nearly cancel:
 # the **weights** decide how hard KTO pulls back.
-#
+
+# %% [markdown]
 # ### Exercise 8.3 · A good loss, two dying replies
 # ★★☆ · 4 minutes · predict a number
 #
@@ -345,29 +347,25 @@ for condition in CONDITIONS:
 #
 # ## 11. Why: what the thumbs-down are good for
 #
-# KTO with the thumbs-up alone, beside SFT and KTO with all thumbs (20 runs each, exploratory: nothing was predicted).
+# KTO with the thumbs-up alone, beside SFT and KTO with all thumbs. And KTO with few thumbs-up, tuned once, one change at
+# a time (20 runs each, exploratory: nothing was predicted).
 
 # %%
 for (condition, method), runs in outcomes(results, "why: thumbs-down").items():
     up, listed = (mean(run[name] for run in runs) for name in (MEASURE, "new wording listed"))
-    print(f"{condition:<14} {method:<16} thumbs-up {up:.2f}   on listed replies {listed:.2f}")
+    print(f"{condition:<16} {method:<21} thumbs-up {up:.2f}   on listed replies {listed:.2f}")
+for (condition, method), runs in outcomes(results, "why: few ups").items():
+    n_lost = sum(run[MEASURE] < before for run in runs)
+    print(f"{condition:<16} {method:<21} thumbs-up {mean(run[MEASURE] for run in runs):.2f}   {n_lost} of {len(runs)} lost")
 
 # %% [markdown]
 # With clean thumbs, KTO does better **without** its thumbs-down: they say what to leave, not where to go, and
 # probability leaves the listed replies. With wrong thumbs they earn their keep: at three downs to one up, a wrong up
 # is contradicted by right downs.
 #
-# And why is KTO lost with few thumbs-up? One change at a time, tuned once (exploratory too):
-
-# %%
-for (_, method), runs in outcomes(results, "why: few ups").items():
-    n_lost = sum(run[MEASURE] < before for run in runs)
-    print(f"{method:<22} {mean(run[MEASURE] for run in runs):.2f}  ({n_lost} of {len(runs)} lost)")
-
-# %% [markdown]
-# Neither weights nor reference point are to blame. Demonstrations, texts of the kind that the reference was made from,
-# hold the model and save it; so does the smaller rate of its own search (section 8). And $z_0$? Tuned once, it is 0 in
-# most steps: the table compares KTO with a reference point of about 0
+# With few thumbs-up, neither weights nor reference point are to blame. Demonstrations, texts of the kind that the
+# reference was made from, hold the model and save it; so does the smaller rate of its own search (section 8). And
+# $z_0$? Tuned once, it is 0 in most steps: the table compares KTO with a reference point of about 0
 # ([08b](deeper/08b_behind_the_table.ipynb) counts).
 #
 # ## 12. Which one, when
