@@ -347,16 +347,16 @@ for condition in CONDITIONS:
 #
 # ## 11. Why: what the thumbs-down are good for
 #
-# KTO with the thumbs-up alone, beside SFT and KTO with all thumbs. And KTO with few thumbs-up, tuned once, one change at
-# a time (20 runs each, exploratory: nothing was predicted).
+# KTO with the thumbs-up alone, beside SFT and KTO with all thumbs. And KTO with few thumbs-up, tuned once, one change
+# at a time (20 runs each, exploratory: nothing was predicted).
 
 # %%
 for (condition, method), runs in outcomes(results, "why: thumbs-down").items():
     up, listed = (mean(run[name] for run in runs) for name in (MEASURE, "new wording listed"))
     print(f"{condition:<16} {method:<21} thumbs-up {up:.2f}   on listed replies {listed:.2f}")
 for (condition, method), runs in outcomes(results, "why: few ups").items():
-    n_lost = sum(run[MEASURE] < before for run in runs)
-    print(f"{condition:<16} {method:<21} thumbs-up {mean(run[MEASURE] for run in runs):.2f}   {n_lost} of {len(runs)} lost")
+    up, n_lost = mean(run[MEASURE] for run in runs), sum(run[MEASURE] < before for run in runs)
+    print(f"{condition:<16} {method:<21} thumbs-up {up:.2f}   {n_lost} of {len(runs)} lost")
 
 # %% [markdown]
 # With clean thumbs, KTO does better **without** its thumbs-down: they say what to leave, not where to go, and
