@@ -207,8 +207,8 @@ Markdown(museum.fault(16))
 #
 # ### Exhibit 22
 #
-# Every number of step 1 is right, and the gradient stays alive. What do the two rewards of a healthy run do that these
-# never do?
+# Loss, kl and rewards of step 1 are right, and the gradient stays alive. What do the two rewards of a healthy run do
+# that these never do?
 
 # %%
 pictures.exhibit(22)
@@ -218,8 +218,8 @@ Markdown(museum.fault(22))
 # %% [markdown]
 # <details><summary>Why it does that</summary>
 #
-# Disliked replies are pushed **up**, like liked ones. They hardly rise: these are the model's own replies, and together
-# they held nearly all of its probability before. So both kinds pull against each other and neither reward gets
+# Disliked replies are pushed **up**, like liked ones. They do not even rise: these are the model's own replies, and
+# liked and disliked together held nearly all of its probability before. So both kinds pull against each other and neither reward gets
 # anywhere. The rate rises because a thumb up weighs more, 933/267. Where the rows leave room, disliked replies climb as
 # high as liked ones (10b). Seen in the same notebook as exhibit 1: both its branches were $\sigma(\beta(r - z_0))$.
 # </details>

@@ -133,9 +133,9 @@ for point in points:
           f"{estimate / 1e6:14.0f} {measured / 1e6:13.0f} {estimate / measured:7.2f}")  # fmt: skip
 
 # %% [markdown]
-# With all weights the independent point fits. With LoRA the estimate is too low: what it leaves out (copies that
-# libraries make on the way, fragments) weighs more beside small matrices. And the check covers no GPU: bfloat16 and
-# sharding are assumptions. Plan with slack, and watch the first steps.
+# With all weights the independent point fits. With LoRA, one run, the estimate is too low. Why was not measured;
+# perhaps the copies that libraries make on the way weigh more beside small matrices. And the check covers no GPU:
+# bfloat16 and sharding are assumptions. Plan with slack, and watch the first steps.
 #
 # ## 3. Time: KTO doubles a plain step
 #
