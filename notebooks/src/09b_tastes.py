@@ -366,10 +366,10 @@ for (kind, name), runs in tried.items():
 # %% [markdown]
 # ## 7. Fresh replies: online KTO
 #
-# A file of thumbs holds the replies of the model *before* training. Nothing in KTO's loss asks for that. **Online**
-# KTO draws each round's replies from the policy as it is and has them judged: then, when a round begins, rows come from
-# $\pi$ itself, and the mean log-ratio of own rows *is* an estimate of the KL. Here both get 720 thumbs in 6 rounds of 10
-# steps; one search of the same nine settings each; 20 seeds. Written down before the runs, the prediction:
+# A file of thumbs holds the replies of the model *before* training. Nothing in KTO's loss asks for that. **Online** KTO
+# draws each round's replies from the policy as it is and has them judged: then, when a round begins, rows come from
+# $\pi$ itself, and the mean log-ratio of own rows *is* an estimate of the KL. Here both get 720 thumbs in 6 rounds of
+# 10 steps; one search of the same nine settings each; 20 seeds. Written down before the runs, the prediction:
 
 # %%
 online = online_results.load_results()

@@ -219,10 +219,10 @@ Markdown(museum.fault(22))
 # <details><summary>Why it does that</summary>
 #
 # Disliked replies are pushed **up**, like liked ones. They do not even rise: these are the model's own replies, and
-# liked and disliked together held nearly all of its probability before. So both kinds pull against each other and neither reward gets
-# anywhere. The rate rises because a thumb up weighs more, 933/267. Where the rows leave room, disliked replies climb as
-# high as liked ones (10b). Seen in the same notebook as exhibit 1: both its branches were $\sigma(\beta(r - z_0))$.
-# </details>
+# liked and disliked together held nearly all of its probability before. So both kinds pull against each other and
+# neither reward gets anywhere. The rate rises because a thumb up weighs more, 933/267. Where the rows leave room,
+# disliked replies climb as high as liked ones (10b). Seen in the same notebook as exhibit 1: both its branches were
+# $\sigma(\beta(r - z_0))$. </details>
 #
 # ### Exhibit 18
 #
