@@ -32,15 +32,31 @@ def mismatched(examples: Sequence[Mapping]) -> list[dict]:
         prompt = [t for t, m in zip(example["input_ids"], example["label_mask"], strict=True) if not m]
         other = examples[i - 1]
         completion = [t for t, m in zip(other["input_ids"], other["label_mask"], strict=True) if m]
-        length = len(prompt) + len(completion)
-        mixed.append(
-            {
-                "input_ids": prompt + completion,
-                "attention_mask": [1] * length,
-                "label_mask": [0] * len(prompt) + [1] * len(completion),
-            }
-        )
+        masks = {
+            "attention_mask": [1] * (len(prompt) + len(completion)),
+            "label_mask": [0] * len(prompt) + [1] * len(completion),
+        }
+        mixed.append({"input_ids": prompt + completion, **masks})
     return mixed
+
+
+def _check_fields(row: Mapping, name: str, max_length: int | None) -> None:
+    lengths = {field: len(row[field]) for field in FIELDS}
+    if len(set(lengths.values())) > 1:  # padding would hide it: a short mask would lose its EOS unnoticed
+        raise ValueError(f"{name}: {lengths}; the fields of a row must have one length")
+    if not any(row["label_mask"][:max_length]):
+        left = f"no token of its completion is left (max_length {max_length})"
+        raise ValueError(f"{name}: {left}; raise max_length or drop the row")
+
+
+def check_example(example: Mapping, name: str, max_length: int | None = None) -> None:
+    """Refuses what is no tokenized feedback row; the errors are those of `KTOPaddingCollator` and call it `name`."""
+    missing = [field for field in (*FIELDS, "label") if field not in example]
+    if missing:
+        raise KeyError(f"{name} has no {', '.join(missing)}; use data.tokenize_feedback first")
+    if not isinstance(example["label"], bool):
+        raise TypeError(f"{name}: label is {example['label']!r}; it must be True or False")
+    _check_fields(example, name, max_length)
 
 
 def pad_rows(rows: Sequence[Mapping], pad_id: int, max_length: int | None = None) -> dict[str, torch.Tensor]:
@@ -63,24 +79,12 @@ def pad_rows(rows: Sequence[Mapping], pad_id: int, max_length: int | None = None
     if max_length is not None and max_length < 1:
         raise ValueError(f"max_length is {max_length}; it must be at least 1, or None to keep all tokens")
     for number, row in enumerate(rows):
-        lengths = {field: len(row[field]) for field in FIELDS}
-        if len(set(lengths.values())) > 1:  # padding would hide it: a short mask would lose its EOS unnoticed
-            raise ValueError(f"row {number}: {lengths}; the fields of a row must have one length")
+        _check_fields(row, f"row {number}", max_length)
     rows = [{field: list(row[field])[:max_length] for field in FIELDS} for row in rows]
-    for number, row in enumerate(rows):
-        if not any(row["label_mask"]):
-            raise ValueError(
-                f"row {number}: no token of its completion is left (max_length {max_length}); raise "
-                "max_length or drop the row"
-            )
     longest = max(len(row["input_ids"]) for row in rows)
     filler = {"input_ids": pad_id, "attention_mask": 0, "label_mask": 0}
-    return {
-        field: torch.tensor(
-            [row[field] + [filler[field]] * (longest - len(row[field])) for row in rows], dtype=torch.int64
-        )
-        for field in FIELDS
-    }
+    padded = {field: [row[field] + [filler[field]] * (longest - len(row[field])) for row in rows] for field in FIELDS}
+    return {field: torch.tensor(values, dtype=torch.int64) for field, values in padded.items()}
 
 
 class KTOPaddingCollator:
@@ -110,11 +114,7 @@ class KTOPaddingCollator:
 
     def __call__(self, examples: Sequence[Mapping]) -> dict[str, torch.Tensor]:
         for number, example in enumerate(examples):
-            missing = [field for field in (*FIELDS, "label") if field not in example]
-            if missing:
-                raise KeyError(f"example {number} has no {', '.join(missing)}; use data.tokenize_feedback first")
-            if not isinstance(example["label"], bool):
-                raise TypeError(f"example {number}: label is {example['label']!r}; it must be True or False")
+            check_example(example, f"example {number}")
         batch = pad_rows(examples, self.pad_id, self.max_length)
         batch["label"] = torch.tensor([example["label"] for example in examples], dtype=torch.bool)
         for field, tensor in pad_rows(mismatched(examples), self.pad_id, self.max_length).items():

@@ -109,12 +109,8 @@ def tokenize_feedback(row: Mapping, tokenizer, max_length: int | None = None) ->
                 f"no token of the completion is left: the prompt takes {start} tokens and max_length is "
                 f"{max_length}; raise max_length or shorten the prompt"
             )
-    return {
-        "input_ids": input_ids,
-        "attention_mask": [1] * len(input_ids),
-        "label_mask": label_mask,
-        "label": row["label"],
-    }
+    masks = {"attention_mask": [1] * len(input_ids), "label_mask": label_mask}
+    return {"input_ids": input_ids, **masks, "label": row["label"]}
 
 
 def unpair(pairs: Iterable[Mapping], seed: int) -> list[dict]:

@@ -194,12 +194,8 @@ def sample(model: torch.nn.Module, question: Question, n: int, seed: int, tokeni
 
 def report(model: torch.nn.Module, tokenizer=None) -> list[dict]:
     """One row for each of the three sets of questions: its name and the exact `rates` on it."""
-    sets = (
-        ("trained", trained_questions()),
-        ("new wording", reworded_questions()),
-        ("untouched facts", untouched_questions()),
-    )
-    return [{"questions": name} | rates(model, questions, tokenizer) for name, questions in sets]
+    sets = {"trained": trained_questions, "new wording": reworded_questions, "untouched facts": untouched_questions}
+    return [{"questions": name} | rates(model, questions(), tokenizer) for name, questions in sets.items()]
 
 
 def collect_feedback(

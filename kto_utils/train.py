@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from kto_utils.collator import KTOPaddingCollator, pad_rows
+from kto_utils.collator import KTOPaddingCollator, check_example, pad_rows
 from kto_utils.data import tokenize_feedback
 from kto_utils.logprobs import get_probs, sequence_logps
 from kto_utils.losses import dpo_loss, kto_loss, reference_point
@@ -31,6 +31,7 @@ class Settings:
         steps, batch_size: how often, and how many rows (DPO: pairs) each time, of all processes together.
         learning_rate, schedule: of AdamW without weight decay; "constant" stays, "linear" falls to zero.
         max_grad_norm, seed: longer gradients are shortened to this; the seed orders the rows.
+        max_length: of a row, in tokens, prompt included; a longer one is cut at its end. None cuts nothing.
         log_every: print a line every so many steps; 0 prints none. A terminal shows a progress bar.
 
     Raises:
@@ -43,6 +44,7 @@ class Settings:
     schedule: str = "constant"
     max_grad_norm: float = 1.0
     seed: int = 0
+    max_length: int | None = None
     log_every: int = 0
 
     def __post_init__(self):
@@ -180,14 +182,18 @@ def _train(run: Run, loss_of: Callable[[Mapping], tuple[torch.Tensor, dict, dict
     return run.model, run.history
 
 
-def _tokenized(rows: Sequence[Mapping], tokenizer, label: bool | None = None) -> list[dict]:
-    """Token ids and masks of all rows; a label given here replaces theirs."""
+def _tokenized(rows: Sequence, tokenizer, max_length: int | None, label: bool | None = None) -> list[dict]:
+    """Token ids and masks of all rows; a label given here replaces theirs. A row with `input_ids` is one already."""
     if not rows:
         raise ValueError("rows is empty; there is nothing to train on")
     examples = []
     for number, row in enumerate(rows):
         try:
-            examples.append(tokenize_feedback(row if label is None else {**row, "label": label}, tokenizer))
+            row = row if label is None else {**row, "label": label}
+            if not (isinstance(row, Mapping) and "input_ids" in row):
+                row = tokenize_feedback(row, tokenizer, max_length)
+            check_example(row, "the tokenized row", max_length)
+            examples.append(row)
         except (KeyError, TypeError, ValueError) as error:
             raise type(error)(f"row {number}: {error.args[0]}") from None
     return examples
@@ -232,7 +238,7 @@ def train_sft(
 
     Args:
         model, tokenizer: the model is trained in place; the tokenizer e.g. from `load_tokenizer()`.
-        rows: dicts with `prompt` and `completion`; a `label` is ignored.
+        rows: dicts with `prompt` and `completion`, or tokenized as in `train_kto`; a `label` is ignored.
         settings: of `Settings`; default batch_size 32, learning_rate 3e-3, schedule "linear".
 
     Returns:
@@ -242,10 +248,11 @@ def train_sft(
         KeyError, TypeError, ValueError: bad rows (with their number) or settings.
     """
     settings = Settings(**{"batch_size": 32, "learning_rate": 3e-3, "schedule": "linear"} | settings)
-    examples, parts = _tokenized(rows, tokenizer, label=True), parts or Parts()
+    examples, parts = _tokenized(rows, tokenizer, settings.max_length, label=True), parts or Parts()
 
     def batch_of(numbers: list[int]) -> dict[str, torch.Tensor]:
-        return on_device_of(model, pad_rows([examples[i] for i in numbers], tokenizer.pad_token_id))
+        chosen = [examples[i] for i in numbers]
+        return on_device_of(model, pad_rows(chosen, tokenizer.pad_token_id, settings.max_length))
 
     run = Run("SFT", model, None, rows, tokenizer, settings, {}, parts, batch_of)
     return _train(run, lambda batch: (sft_loss(run, batch), {}, {}))
@@ -267,7 +274,8 @@ def train_kto(
 
     Args:
         policy, reference: trained in place; its frozen copy from `model.reference_of(policy)`.
-        rows, tokenizer: feedback rows (`prompt`, `completion`, `label`); with pad, bos and eos.
+        rows: feedback rows (`prompt`, `completion`, `label`), or what `data.tokenize_feedback` made of them.
+        tokenizer: with pad, and for text rows bos and eos.
         beta, desirable_weight, undesirable_weight: as in `losses.kto_loss`; see `losses.balanced_weights`.
         parts, settings: see `Parts` and `Settings`; default batch_size 16, learning_rate 3e-4.
 
@@ -283,7 +291,8 @@ def train_kto(
     settings = Settings(**{"batch_size": 16, "learning_rate": 3e-4} | settings)
     if settings.batch_size < 2:
         raise ValueError(f"batch_size is {settings.batch_size}; KTO needs at least 2 rows for a mismatched completion")
-    examples, parts, collate = _tokenized(rows, tokenizer), parts or Parts(), KTOPaddingCollator(tokenizer)
+    examples, parts = _tokenized(rows, tokenizer, settings.max_length), parts or Parts()
+    collate = KTOPaddingCollator(tokenizer, settings.max_length)
 
     def batch_of(numbers: list[int]) -> dict[str, torch.Tensor]:
         return on_device_of(policy, collate([examples[i] for i in numbers]))
@@ -321,7 +330,7 @@ def kto_metrics(logratio: torch.Tensor, label: torch.Tensor, z0: torch.Tensor, b
     }  # fmt: skip
 
 
-def _sides(pairs: Sequence[Mapping], tokenizer) -> tuple[list[dict], list[dict]]:
+def _sides(pairs: Sequence[Mapping], tokenizer, max_length: int | None) -> tuple[list[dict], list[dict]]:
     """Token ids and masks of the chosen and of the rejected replies."""
     if not pairs:
         raise ValueError("pairs is empty; DPO needs a chosen and a rejected reply to the same prompt")
@@ -335,8 +344,9 @@ def _sides(pairs: Sequence[Mapping], tokenizer) -> tuple[list[dict], list[dict]]
                     f"pair {number} has no {side!r}: DPO cannot use a row without a partner. "
                     "data.pair_up makes pairs from thumbs and says what is left over"
                 )
-            kept.append({"prompt": pair.get("prompt"), "completion": pair[side], "label": side == "chosen"})
-    return _tokenized(rows["chosen"], tokenizer), _tokenized(rows["rejected"], tokenizer)
+            reply = pair[side]
+            kept.append(reply if isinstance(reply, Mapping) else {"prompt": pair.get("prompt"), "completion": reply})
+    return tuple(_tokenized(kept, tokenizer, max_length, label=side == "chosen") for side, kept in rows.items())
 
 
 def train_dpo(
@@ -353,7 +363,7 @@ def train_dpo(
 
     Args:
         policy, reference, tokenizer, parts: as in `train_kto`.
-        pairs: dicts with `prompt`, `chosen`, `rejected`, e.g. from `data.pair_up`.
+        pairs: dicts with `prompt`, `chosen`, `rejected`, e.g. from `data.pair_up`; or the two sides tokenized each.
         settings: of `Settings`; default batch_size 8 pairs, each of two completions with gradient, learning_rate 5e-5.
 
     Returns:
@@ -365,11 +375,11 @@ def train_dpo(
     """
     check_reference(policy, reference)
     settings = Settings(**{"batch_size": 8, "learning_rate": 5e-5} | settings)
-    (chosen, rejected), parts = _sides(pairs, tokenizer), parts or Parts()
+    (chosen, rejected), parts = _sides(pairs, tokenizer, settings.max_length), parts or Parts()
 
     def batch_of(numbers: list[int]) -> dict[str, torch.Tensor]:
         both = [chosen[i] for i in numbers] + [rejected[i] for i in numbers]
-        return on_device_of(policy, pad_rows(both, tokenizer.pad_token_id))
+        return on_device_of(policy, pad_rows(both, tokenizer.pad_token_id, settings.max_length))
 
     def loss_of(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, float], dict]:
         policy_logps = run.logps(score_policy, batch)  # first all chosen, then all rejected

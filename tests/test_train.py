@@ -714,3 +714,60 @@ def test_the_look_on_the_way_sees_the_policy_after_each_step_and_changes_nothing
     assert not same_bits(seen[0][1], seen[1][1])
     assert same_bits(bits(policy), bits(plain))
     assert same_history(history, again)
+
+
+def tokenized(row):
+    return tokenize_feedback({"label": True} | row, TOKENIZER)
+
+
+def tokenized_pair(pair):
+    return {side: tokenized({"prompt": pair["prompt"], "completion": pair[side]}) for side in ("chosen", "rejected")}
+
+
+@pytest.mark.parametrize("method", ["sft", "kto", "dpo"])
+def test_tokenized_rows_train_the_same_run_as_their_texts(method):
+    texts = PAIRS if method == "dpo" else ROWS
+    ids = [tokenized_pair(pair) for pair in texts] if method == "dpo" else [tokenized(row) for row in texts]
+    of_texts, of_ids = (run(method, rows, steps=3)[-1] for rows in (texts, ids))
+    assert of_texts == of_ids
+
+
+@pytest.mark.parametrize("method", ["sft", "kto", "dpo"])
+def test_max_length_cuts_text_rows_and_tokenized_rows_alike_and_the_mismatched_ones_too(method, monkeypatch):
+    widths = []
+    real = train.pad_rows
+
+    def watched(*arguments):
+        batch = real(*arguments)
+        widths.append(batch["input_ids"].shape[1])
+        return batch
+
+    monkeypatch.setattr(train, "pad_rows", watched)
+    monkeypatch.setattr("kto_utils.collator.pad_rows", watched)
+    texts = PAIRS if method == "dpo" else ROWS
+    ids = [tokenized_pair(pair) for pair in texts] if method == "dpo" else [tokenized(row) for row in texts]
+    whole = run(method, texts, steps=3)[-1]
+    longest = max(widths)
+    widths.clear()
+    of_texts, of_ids = (run(method, rows, steps=3, max_length=longest - 2)[-1] for rows in (texts, ids))
+    assert of_texts == of_ids != whole
+    assert max(widths) == longest - 2
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"label": 1}, TypeError, r"row 2: the tokenized row: label is 1; it must be True or False"),
+        ({"label_mask": None}, KeyError, "row 2: the tokenized row has no label_mask"),
+        ({"attention_mask": [1]}, ValueError, "row 2: the tokenized row: .*must have one length"),
+        ({"short": True}, ValueError, r"row 2: the tokenized row: no token of its completion is left \(max_length 3\)"),
+    ],
+)
+def test_a_bad_tokenized_row_is_refused_before_the_first_step(change, error, message):
+    rows = [tokenized(row) for row in ROWS]
+    rows[2] = {name: value for name, value in (rows[2] | change).items() if value is not None}
+    with pytest.raises(error, match=message):
+        if change.get("short"):
+            rows = [ROWS[0] | {"prompt": "", "completion": " a"}] * 2 + rows[2:]
+            run("kto", rows, steps=1, batch_size=2, max_length=3)
+        run("kto", rows, steps=1, batch_size=2)
