@@ -21,6 +21,8 @@ from kto_utils.losses import balanced_weights
 from kto_utils.model import reference_of
 from kto_utils.train import Callback, Parts, train_dpo, train_kto, train_sft
 
+FIELDS = ("prompt_ids", "ids", "text", "ended")  # of a Reply, as they are kept
+
 
 def write_json(path: Path, content: object) -> None:
     """All or nothing: a stop in the middle leaves the old file."""
@@ -95,7 +97,7 @@ def trained_policy(reference, tokenizer, thumbs: Sequence[Judged], method: proto
     policy = reference_of(reference).requires_grad_(True)
     extra = OwnThumbsUp(method.sft_term) if method.sft_term else None
     settings = {
-        "steps": protocol.STEPS, "learning_rate": method.learning_rate, "seed": seed,
+        "steps": protocol.STEPS, "learning_rate": protocol.LEARNING_RATE, "seed": seed,
         "parts": Parts(callbacks=[Progress(on_step)], extra_loss=extra),
     }  # fmt: skip
     data = {"n_up": n_up, "n_down": n_down}
@@ -131,7 +133,7 @@ class Story:
 
     def __init__(self, folder: Path, seed: int, source: str | None = None, tell=lambda stage, done, total: None):
         self.folder, self.seed, self.source, self.tell = Path(folder), seed, source, tell
-        self._reference = None
+        self._reference = self._start = None
 
     def reference(self):
         """(frozen chat model, tokenizer), loaded at the first need."""
@@ -172,9 +174,8 @@ class Story:
             drawn = draw_replies(*self.reference(), self.seed, self._ticker("replies", 4))
             return {"replies": [{"number": number} | asdict(reply) for number, reply in drawn]}
 
-        fields = ("prompt_ids", "ids", "text", "ended")
         kept = self._kept("replies", make)["replies"]
-        return [(one["number"], Reply(*(one[field] for field in fields))) for one in kept]
+        return [(one["number"], Reply(*(one[field] for field in FIELDS))) for one in kept]
 
     def before(self) -> dict:
         """The chat model as it is: measures, replies to the held-out questions."""
@@ -224,14 +225,16 @@ class Story:
 
     def _margin(self, model, tokenizer, held_out: Sequence[Asked]) -> float | None:
         """beta times the log-ratio of the chat model's own held-out replies, liked minus disliked; nats * beta."""
-        replies = [Reply(*(one[f] for f in ("prompt_ids", "ids", "text", "ended"))) for one in self.before()["replies"]]
-        rows = [
-            measure.row_of(reply, likes_right_and_brief(held_out[place // protocol.CHECKED], reply))
-            for place, reply in enumerate(replies)
-        ]
+        if self._start is None:
+            replies = [Reply(*(one[field] for field in FIELDS)) for one in self.before()["replies"]]
+            rows = [
+                measure.row_of(reply, likes_right_and_brief(held_out[place // protocol.CHECKED], reply))
+                for place, reply in enumerate(replies)
+            ]
+            self._start = rows, score_rows(self.reference()[0], rows, tokenizer, 16)
+        rows, start_logps = self._start
         label = torch.tensor([row["label"] for row in rows])
-        reference, _ = self.reference()
-        r = score_rows(model, rows, tokenizer, 16) - score_rows(reference, rows, tokenizer, 16)
         if label.all() or not label.any():
             return None
+        r = score_rows(model, rows, tokenizer, 16) - start_logps
         return protocol.BETA * float(r[label].mean() - r[~label].mean())
