@@ -5,6 +5,7 @@
     python course.py help         this list
     python course.py doctor       check this machine, with a remedy for each problem
     python course.py inspect FILE what is in a file of thumbs, and the two weights
+    python course.py real         a real chat model: thumbs, KTO, report (fetches 100 MB once; half an hour)
     python course.py interview    questions in the terminal, those you need most first; with --mock 30 a mock
                                   interview of 30 minutes, alone, against the clock
     python course.py run [FILE]   run all lessons, or these notebooks, from fresh kernels and print a table
@@ -41,7 +42,7 @@ NEEDED_GB = 3.0
 TESTING = ("test", "build", "bench", "scaling")
 MODULES = {  # command -> what runs it
     "open": "kto_course.workspace", "doctor": "kto_course.doctor", "inspect": "kto_lab.inspect",
-    "interview": "kto_course.interview", "run": "kto_course.runner", "build": "kto_course.build",
+    "real": "kto_lab.real", "interview": "kto_course.interview", "run": "kto_course.runner", "build": "kto_course.build",
     "experiments": "kto_lab.comparison", "online": "kto_lab.online_results",
     "museum": "kto_lab.museum", "bench": "kto_lab.bench", "scaling": "kto_lab.scaling", "export": "kto_lab.export",
     "assets": "kto_lab.recipes",
