@@ -42,9 +42,9 @@ NEEDED_GB = 3.0
 TESTING = ("test", "build", "bench", "scaling")
 MODULES = {  # command -> what runs it
     "open": "kto_course.workspace", "doctor": "kto_course.doctor", "inspect": "kto_lab.inspect",
-    "real": "kto_lab.real", "interview": "kto_course.interview", "run": "kto_course.runner", "build": "kto_course.build",
-    "experiments": "kto_lab.comparison", "online": "kto_lab.online_results",
-    "museum": "kto_lab.museum", "bench": "kto_lab.bench", "scaling": "kto_lab.scaling", "export": "kto_lab.export",
+    "real": "kto_lab.real", "interview": "kto_course.interview", "run": "kto_course.runner",
+    "build": "kto_course.build", "experiments": "kto_lab.comparison",
+    "online": "kto_lab.online_results",    "museum": "kto_lab.museum", "bench": "kto_lab.bench", "scaling": "kto_lab.scaling", "export": "kto_lab.export",
     "assets": "kto_lab.recipes",
 }  # fmt: skip
 COMMANDS = ("test", *MODULES)
@@ -175,13 +175,14 @@ def works(python: Path) -> bool:
     return probe.returncode == 0
 
 
-def environment() -> dict[str, str]:
-    """What every command runs with: one thread, UTF-8, the hub libraries offline."""
+def environment(command: str) -> dict[str, str]:
+    """What every command runs with: one thread, UTF-8, the hub libraries offline (but for a model named to `real`)."""
     env = dict(os.environ)
     env.setdefault("OMP_NUM_THREADS", "1")
     env.setdefault("PYTHONUTF8", "1")
     env.pop("MPLBACKEND", None)  # a setting for scripts; in a lesson it would hide the figures
-    env["HF_HUB_OFFLINE"] = env["TRANSFORMERS_OFFLINE"] = env["HF_DATASETS_OFFLINE"] = "1"
+    if command != "real":
+        env["HF_HUB_OFFLINE"] = env["TRANSFORMERS_OFFLINE"] = env["HF_DATASETS_OFFLINE"] = "1"
     return env
 
 
@@ -210,8 +211,8 @@ def main(arguments: list[str]) -> int:
     python = ensure_installed(command)
     for step in steps_of(command, arguments[1:], str(python)):
         try:
-            here = None if command == "inspect" else ROOT  # a FILE is named from where the learner stands
-            status = subprocess.run(step, cwd=here, env=environment()).returncode
+            here = None if command in ("inspect", "real") else ROOT  # files are named from where the learner stands
+            status = subprocess.run(step, cwd=here, env=environment(command)).returncode
         except KeyboardInterrupt:
             return 130
         if status:

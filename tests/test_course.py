@@ -183,7 +183,7 @@ def test_a_file_to_inspect_is_named_from_where_the_learner_stands(monkeypatch):
 
 
 def test_the_hub_libraries_are_set_offline():
-    env = course.environment()
+    env = course.environment("run")
     assert env["HF_HUB_OFFLINE"] == env["TRANSFORMERS_OFFLINE"] == env["HF_DATASETS_OFFLINE"] == "1"
 
 
