@@ -1,4 +1,4 @@
-"""All that is made from the question bank, and whether it is in step."""
+"""All that is made from the question bank, and the slides, and whether it is in step."""
 
 import json
 import re
@@ -11,6 +11,7 @@ from kto_course.handouts.core_sheet import core_sheet
 from kto_course.handouts.quiz import quiz_json
 from kto_course.handouts.sheet import interview_sheet
 from kto_course.handouts.wording import bank, of_lesson
+from kto_course.slides.deck import deck_files, print_pdf, stale_pdf
 
 
 def products() -> dict[str, bytes]:
@@ -22,7 +23,7 @@ def products() -> dict[str, bytes]:
     made[f"{folder}/kto_from_scratch.apkg"] = anki_deck(bank())
     made[f"{folder}/interview_sheet.html"] = interview_sheet(bank()).encode()
     made[f"{folder}/core_sheet.pdf"] = core_sheet([question for question in bank() if question.core])
-    return made | formula_card_files()
+    return made | formula_card_files() | deck_files()
 
 
 def same(name: str, stored: bytes, made: bytes) -> bool:
@@ -43,7 +44,8 @@ def out_of_date(root: Path = ROOT) -> list[str]:
     stale = [name for name, data in made.items()
              if not (root / name).exists() or not same(name, (root / name).read_bytes(), data)]  # fmt: skip
     built = (path.relative_to(root).as_posix() for path in root.glob("notebooks/handouts/quiz/*.json"))
-    return stale + [f"{name} (has no questions)" for name in sorted(built) if name not in made]
+    stale += [f"{name} (has no questions)" for name in sorted(built) if name not in made]
+    return stale + stale_pdf(root)
 
 
 def write(root: Path = ROOT) -> list[str]:
@@ -58,4 +60,4 @@ def write(root: Path = ROOT) -> list[str]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
             written.append(name)
-    return written
+    return written + print_pdf(root)

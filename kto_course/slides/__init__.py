@@ -1,8 +1,8 @@
 """Slides for a class, built from the lessons: nothing on them is typed a second time.
 
-A cell of `notebooks/src` says with the mark `slide=[...]` what of it a class shall see: openings of sentences, formulas,
-tables or list items in a text cell, `figure`, `text` or `table` for the output of a code cell. What is marked under one
-heading becomes one slide; its title is the heading. What to say comes from `notebooks/teaching.md`.
+A cell of `notebooks/src` says with the mark `slide=[...]` what of it a class shall see: in a text cell how sentences,
+formulas, tables or list items begin, in a code cell `figure`, `text` or `table` for its output. What is marked under
+one heading becomes one slide; its title is the heading. What to say comes from `notebooks/teaching.md`.
 
 | product | made of |
 |---|---|

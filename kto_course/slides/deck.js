@@ -62,11 +62,26 @@ function press(event) {
   act();
 }
 
+function stretch() {
+  const probe = document.createElement("div");
+  probe.innerHTML = "<math><mrow><mo>{</mo><mspace height='4em'/></mrow></math>";
+  document.body.append(probe);
+  const bare = probe.querySelector("mo").getBoundingClientRect().height < 30;
+  probe.remove();
+  if (!bare) return;
+  root.classList.add("unstretched");
+  for (const sign of document.querySelectorAll("mo[stretchy=true], mo[fence=true], mo[minsize]")) {
+    const own = sign.getBoundingClientRect().height, all = sign.parentElement.getBoundingClientRect().height;
+    if (all > 1.25 * own) sign.style.cssText = `display: inline-block; transform: scaleY(${all / own})`;
+  }
+}
+
 slides.forEach((slide, i) => slide.addEventListener("click", () => {
   if (root.classList.contains("overview")) { root.classList.remove("overview"); show(i); }
 }));
 document.addEventListener("keydown", press);
 addEventListener("resize", lay);
 addEventListener("hashchange", () => show(wanted()));
+stretch();  // before the slides are laid one upon the other and hidden
 root.classList.add("shown");
 show(now);

@@ -17,6 +17,7 @@ from kto_course.slides.plan import Show, lecture
 FOLDER = "notebooks/slides"
 LONG = "kto_in_90_minutes"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+SHORT = 420  # letters on a slide without a figure that may be written larger
 HERE = Path(__file__).parent
 
 
@@ -48,18 +49,21 @@ def notes_of(points: Sequence[str], heading: str = "") -> str:
     return to_html("\n".join([heading, "", *(f"- {point}" for point in points)]), mathml)
 
 
-def slide_html(number: int, slide: Slide, notes: str, first: bool = False) -> str:
-    body = "\n".join(slide.parts)
-    head = f"<h1>{inline(slide.section)}</h1>\n{body}" if first else \
-        f'<h2>{inline(slide.section)}</h2>\n<div class="body">\n{body}\n</div>'  # fmt: skip
-    place = f"lesson {slide.lesson}" if slide.lesson else ""
-    return (f'<section class="slide" id="slide{number}">\n{head}\n<footer><span>KTO from Scratch · {place}</span>'
-            f'<span>{number}</span></footer>\n<aside class="notes">{notes}</aside>\n</section>')  # fmt: skip
+def slide_html(number: int, slide: Slide, notes: str) -> str:
+    """A slide as HTML, with its notes, which only the speaker's window shows. The first one is the title's."""
+    body, title = "\n".join(slide.parts), inline(slide.section)
+    short = "<img" not in body and len(re.sub(r"<[^>]*>", "", body)) < SHORT
+    shown = f"<h1>{title}</h1>\n{body}" if number == 1 else f'<h2>{title}</h2>\n<div class="body">\n{body}\n</div>'
+    return f"""<section class="slide{" plain" if short else ""}" id="slide{number}">
+{shown}
+<footer><span>KTO from Scratch{f" · lesson {slide.lesson}" if slide.lesson else ""}</span><span>{number}</span></footer>
+<aside class="notes">{notes}</aside>
+</section>"""
 
 
 def deck_html(title: str, slides: Sequence[tuple[Slide, str]]) -> str:
     """A whole deck from (slide, its notes); the first one is the title's."""
-    pages = [slide_html(n, slide, notes, first=n == 1) for n, (slide, notes) in enumerate(slides, start=1)]
+    pages = [slide_html(n, slide, notes) for n, (slide, notes) in enumerate(slides, start=1)]
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("deck.css", "deck.js"))
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -131,22 +135,28 @@ def digest_of(deck: bytes) -> bytes:
     return hashlib.sha256(deck).hexdigest().encode()
 
 
-def print_pdf(root: Path = ROOT) -> Path | None:
-    """Prints the long deck beside itself if it is out of date; None where there is no Chromium or Chrome to do it.
+def stale_pdf(root: Path = ROOT) -> list[str]:
+    """The PDF's path below `root`, if it was not printed from the long deck that lies there."""
+    deck = root / FOLDER / f"{LONG}.html"
+    pdf = deck.with_suffix(".pdf")
+    printed = pdf.exists() and deck.exists() and pdf.read_bytes().endswith(b"% deck " + digest_of(deck.read_bytes()))
+    return [] if printed else [f"{FOLDER}/{pdf.name}"]
+
+
+def print_pdf(root: Path = ROOT) -> list[str]:
+    """Prints the long deck beside itself if that is due, and returns its path; needs Chromium or Chrome.
 
     The file ends in a comment with the digest of the deck that it was printed from.
     """
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    stale = stale_pdf(root)
+    if not stale or browser is None:
+        return []
     deck = root / FOLDER / f"{LONG}.html"
-    target, mark = deck.with_suffix(".pdf"), b"% deck " + digest_of(deck.read_bytes()) + b"\n"
-    if target.exists() and target.read_bytes().endswith(mark):
-        return target
-    if browser is None:
-        return None
     with tempfile.TemporaryDirectory() as folder:
         printed = Path(folder) / "deck.pdf"
         subprocess.run([browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile",
-                        "--no-pdf-header-footer", f"--print-to-pdf={printed}", deck.as_uri()],
+                        "--no-pdf-header-footer", f"--print-to-pdf={printed}", deck.resolve().as_uri()],
                        check=True, capture_output=True)  # fmt: skip
-        target.write_bytes(printed.read_bytes() + mark)
-    return target
+        (root / stale[0]).write_bytes(printed.read_bytes() + b"% deck " + digest_of(deck.read_bytes()))
+    return stale

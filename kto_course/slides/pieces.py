@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import jupytext
@@ -18,8 +18,8 @@ HEADING = re.compile(r"^#{2,3} (?:\d+\. )?(.+)$")
 ASKED = re.compile(rf"^\*\*{VOTE}\.?\*\*[.:]?\s*")
 LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
 ITEM = re.compile(r"^(?:- |\d+\. )", flags=re.M)
-SENTENCE = re.compile(r"(?<=[.?!])[*]{0,2}\s+(?=[\"*$`(A-Z])")
-WIDTH, LARGEST = 1150, 27  # pixels that a line of output may fill, and the size of its letters where it is short
+SENTENCE = re.compile(r"(?<=[.?!])[*]{0,2}\s+(?=[\"*$`(\[A-Z])")
+WIDTH, LARGEST = 1150, 30  # pixels that a line of output may fill, and the size of its letters where it is short
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Unit:
 def units(block: str) -> list[Unit]:
     """The units of a block of text, that is of lines without a blank one among them."""
     if block.startswith(("$$", "|", "```")):
-        return [Unit("whole", block)]
+        return [Unit("formula" if block.startswith("$$") else "whole", block)]
     if ITEM.match(block):
         starts = [found.start() for found in ITEM.finditer(block)] + [len(block)]
-        return [Unit("item", block[a:b].strip()) for a, b in zip(starts, starts[1:], strict=False)]
+        return [Unit("item", block[a:b].strip()) for a, b in pairwise(starts)]
     return [Unit("sentence", part) for part in SENTENCE.split(" ".join(block.split()))]
 
 
@@ -74,39 +74,72 @@ def chosen(found: list[Unit], openings: list[str]) -> list[Unit]:
     return [unit for unit in found if any(said(unit).startswith(opening) for opening in openings)]
 
 
+def printed_part(lines: list[str]) -> str:
+    """Lines of fixed width, as large as they fit."""
+    size = min(LARGEST, int(WIDTH / 0.605 / max(map(len, lines))))
+    return f'<pre style="font-size: {size}px">{html.escape(chr(10).join(lines))}</pre>'
+
+
+def formulas(block: str) -> list[str]:
+    """The formulas that stand side by side in a block: on a slide they may stand one below the other."""
+    return [part.strip().removesuffix(",") for part in re.split(r"\\qquad", block.strip("$\n "))]
+
+
 def text_parts(found: list[Unit]) -> list[str]:
     """The HTML of the chosen units: items of a list together, sentences each on a line of its own."""
     parts = []
     for kind, group in groupby(found, key=lambda unit: unit.kind):
         texts = [LINK.sub(r"\1", unit.text) for unit in group]
-        parts += [to_html("\n".join(texts), mathml)] if kind == "item" else [to_html(text, mathml) for text in texts]
+        if kind == "item":
+            parts.append(to_html("\n".join(texts), mathml))
+        elif texts[0].startswith("```"):
+            parts += [printed_part(text.splitlines()[1:-1]) for text in texts]
+        elif kind == "formula":
+            shown = ("".join(to_html(f"$$\n{one}\n$$", mathml) for one in formulas(text)) for text in texts)
+            parts += [f'<div class="formulas">{side_by_side}</div>' for side_by_side in shown]
+        else:
+            parts += [to_html(text, mathml) for text in texts]
     return parts
 
 
-def columns(lines: list[str]) -> list[list[str]]:
-    """The cells of a printed table: its columns are parted by two blanks or more in every line."""
-    width = max(map(len, lines))
-    padded = [line.ljust(width) for line in lines]
-    blank = "".join(" " if all(line[i] == " " for line in padded) else "x" for i in range(width))
-    spans = [found.span() for found in re.finditer(r"x+(?: x+)*", blank)]
+def columns(lines: list[str], widths: str) -> list[list[str]]:
+    """The cells of a printed table.
+
+    `26+14`: a column of 26 letters, then columns of 14 each. Without widths, columns are parted by two blanks or more
+    in every line.
+    """
+    longest = max(map(len, lines))
+    padded = [line.ljust(longest) for line in lines]
+    if widths:
+        first, step = map(int, widths.split("+"))
+        edges = [0, *range(first, longest, step), longest]
+        spans = list(pairwise(edges))
+    else:
+        blank = "".join(" " if all(line[i] == " " for line in padded) else "x" for i in range(longest))
+        spans = [found.span() for found in re.finditer(r"x+(?: x+)*", blank)]
     return [[line[a:b].strip() for a, b in spans] for line in padded]
 
 
-def table_part(lines: list[str]) -> str:
+def table_part(lines: list[str], widths: str) -> str:
     """A printed table as HTML; its first line is the head."""
-    head, *rows = columns(lines)
+    head, *rows = columns(lines, widths)
     cells = ["".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
              for tag, row in (("th", head), *(("td", row) for row in rows))]  # fmt: skip
-    return '<table class="printed">' + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"
+    letters = sum(max(map(len, column)) + 2 for column in zip(head, *rows, strict=True))
+    size = min(LARGEST, int(WIDTH / 0.47 / letters))
+    body = "".join(f"<tr>{row}</tr>" for row in cells)
+    return f'<table class="printed" style="font-size: {size}px">{body}</table>'
 
 
 def output_parts(cell, wanted: str) -> list[str]:
     """Figures, printed lines, or a printed table of a cell that was run; `text 0:3` takes three lines.
 
+    `table 0:8 26+14` takes eight, and gives the widths that `columns` reads.
+
     Raises:
         ValueError: a wish that is none of these, or for something that the cell does not show.
     """
-    kind, _, lines = wanted.partition(" ")
+    kind, lines, widths = (*wanted.split(" "), "", "")[:3]
     if kind == "figure":
         shown = [(o.data["image/png"], o.metadata.get("image/png", {}).get("alt", "")) for o in cell.outputs
                  if "image/png" in o.get("data", {})]  # fmt: skip
@@ -117,11 +150,9 @@ def output_parts(cell, wanted: str) -> list[str]:
         first, _, last = lines.partition(":")
         printed = printed[int(first or 0) : int(last) if last else None]
         if kind == "table":
-            parts = [table_part(printed)] if printed else []
+            parts = [table_part(printed, widths)] if printed else []
         else:
-            size = min(LARGEST, int(WIDTH / 0.605 / max(map(len, printed), default=1)))
-            text = html.escape("\n".join(printed))
-            parts = [f'<pre style="font-size: {size}px">{text}</pre>'] * bool(printed)
+            parts = [printed_part(printed)] if printed else []
     else:
         raise ValueError(f"slide={wanted!r}: expected figure, text or table, the last two with lines such as 0:3")
     if not parts:

@@ -43,7 +43,7 @@ predict("clicked_questions", "Thumbs up afterwards, the 24 questions?", choices,
 # %%
 predict("new_facts", "And on the 8 questions without thumbs?", choices, guess=None, confidence=None)
 
-# %% [markdown] slide=["Somebody likes", "KTO turns"]
+# %% [markdown] slide=["Somebody likes"]
 # ## 1. One thumb is enough
 #
 # Somebody likes a model's answer, or does not: one click. KTO turns a pile of clicks into a better model.

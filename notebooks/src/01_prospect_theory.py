@@ -39,7 +39,7 @@ use_course_style()
 choices = ["all four", "three", "two", "one"]
 predict("pieces_left", "How many of the four are left in KTO's default loss?", choices, guess=None, confidence=None)
 
-# %% [markdown] slide=["The money is", "The medians"]
+# %% [markdown] slide=["The money is"]
 # ## 1. You feel the distance from a reference point
 #
 # Two people each get 3,000 dollars this month. One expected 2,500, the other 3,500. The money is the same, the

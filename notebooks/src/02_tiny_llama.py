@@ -303,7 +303,7 @@ for step in range(5):
     optimizer.step()
 pictures.references(history)
 
-# %% [markdown] slide=["The copy holds", "The alias runs"]
+# %% [markdown] slide=["The alias runs"]
 # The copy holds still: the gap is what training did. The alias runs along, so every log-ratio stays 0 for ever. The
 # second initialisation gives ` blue` one chance in 512, a pure guess: the log-ratio says that the policy has drifted
 # before it has moved at all, and "stay close to the reference" has become "stay close to noise". Lesson

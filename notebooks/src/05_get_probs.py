@@ -174,7 +174,7 @@ for text, logp in zip(texts[1:], logps[0, start - 1 : end - 1], strict=True):
 # %% slide=["figure"]
 pictures.shift(logits[0, start - 1 : end - 1].log_softmax(-1)[:, ids[0, start:end]], texts)
 
-# %% [markdown] slide=["This token", "By the chain", "$$", "Nothing is divided"]
+# %% [markdown] slide=["By the chain", "$$", "Nothing is divided"]
 # ## 5. Sum, not mean: a reply is one event
 #
 # This token, then that one, then the end. By the chain rule of probability
@@ -201,7 +201,7 @@ for row, logp, n in zip(load_eight_rows(), sequence_logps(reference, batch), lab
 # Is the sum really the logarithm of a probability? In this small world you can test that. It knows 48 replies to a
 # question, the **listed replies**. Together their probabilities cannot exceed 1.
 
-# %%
+# %% slide=["text"]
 question = trained_questions()[0]
 listed = [{"prompt": question.prompt, "completion": r.text, "label": r.thumbs_up} for r in replies(question)]
 listed_batch = pad_rows([tokenize_feedback(row, tokenizer) for row in listed], tokenizer.pad_token_id)

@@ -327,7 +327,7 @@ pull = kto_gradient(x, liked, torch.tensor(0.0)).abs() * 401 / (0.1 / 4)
 print("   ".join(f"{nats} nats: {pull[200 - 2 * nats]:.2%}" for nats in (0, 10, 20, 50, 100)))
 pictures.saturation(x, loss, pull, torch.where(label, 1.0, -1.0) * (r - z0), share)
 
-# %% [markdown] slide=["On the good side", "Far out on"]
+# %% [markdown] slide=["On the good side"]
 # On the good side, learned is learned. Far out on the wrong side KTO treats a row like a misprint and leaves it
 # (Proposition 4.1). In theory that protects against wrong thumbs, and leaves hard but true examples unlearned; lesson
 # 08 measures what it is worth. $r$ is a *sum* over tokens, so long or odd replies get there first.

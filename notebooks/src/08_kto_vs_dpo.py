@@ -227,7 +227,7 @@ for name, model in (("before", reference), ("beta 2", policies[2.0]), ("beta 0.1
           ascii(sample(model, trained_questions()[0], n=1, seed=1)[0]))  # fmt: skip
 pictures.displacement(histories[0.1])
 
-# %% [markdown] slide=["Hardly any probability"]
+# %% [markdown]
 # With beta 0.1 the model stammers. Hardly any probability is left on the **listed replies**, the 48 that our world
 # knows: both kinds fell, the rejected ones further, and the loss is content. Watch for **reward chosen below zero** in
 # any log.
@@ -271,7 +271,7 @@ pictures.core_table(
 # %% [markdown] slide=["The same in numbers"]
 # The same in numbers: the mean and, in brackets, how many of 30 runs were **lost**: ended below their start.
 
-# %% slide=["table 0:8"]
+# %% slide=["table 0:8 26+14"]
 def row(first, cells):
     print(f"{first:<26}" + "".join(f"{cell:>14}" for cell in cells))
 
