@@ -8,10 +8,13 @@ from kto_course import NOTEBOOKS, ROOT
 from kto_course.handouts.anki import anki_content, anki_deck
 from kto_course.handouts.card import formula_card_files, rounded
 from kto_course.handouts.core_sheet import core_sheet
+from kto_course.handouts.exit_quiz import exit_quiz_files
 from kto_course.handouts.quiz import quiz_json
 from kto_course.handouts.sheet import interview_sheet
 from kto_course.handouts.wording import bank, of_lesson
+from kto_course.run_sheets import run_sheets
 from kto_course.slides.deck import deck_files, print_pdf, stale_pdf
+from kto_course.slides.plan import exit_quiz_ids
 
 
 def products() -> dict[str, bytes]:
@@ -23,6 +26,10 @@ def products() -> dict[str, bytes]:
     made[f"{folder}/kto_from_scratch.apkg"] = anki_deck(bank())
     made[f"{folder}/interview_sheet.html"] = interview_sheet(bank()).encode()
     made[f"{folder}/core_sheet.pdf"] = core_sheet([question for question in bank() if question.core])
+    known = {question.id: question for question in bank()}
+    ten = exit_quiz_files([known[id] for id in exit_quiz_ids()])
+    made |= {f"{folder}/{name}": data for name, data in ten.items()}
+    made["notebooks/run_sheets.md"] = run_sheets().encode()
     return made | formula_card_files() | deck_files()
 
 

@@ -12,7 +12,8 @@ PLAN = Path(__file__).parents[1] / "run_sheets.yaml"
 class Show:
     """A slide of the talk: `slide` is a lesson and how its section's title begins ("06 Row by row"); none: the title.
 
-    `say` is what counts, `ask` a question to the class with the answer to `expect`, `type` what you type.
+    `say` is what counts, `ask` a question to the class with the answer to `expect`, `type` what you type; a `spare`
+    slide is left out first.
     """
 
     minutes: int
@@ -21,6 +22,7 @@ class Show:
     ask: str = ""
     expect: str = ""
     type: str = ""
+    spare: bool = False
 
     @property
     def lesson(self) -> str:
@@ -42,6 +44,15 @@ class Talk:
     shows: tuple[Show, ...]
 
 
+def stored_plan() -> dict:
+    return yaml.safe_load(PLAN.read_text(encoding="utf-8"))
+
+
+def exit_quiz_ids() -> list[str]:
+    """The ten questions of the bank that end the talk."""
+    return stored_plan()["exit_quiz"]
+
+
 def lecture() -> Talk:
-    stored = yaml.safe_load(PLAN.read_text(encoding="utf-8"))["lecture"]
+    stored = stored_plan()["lecture"]
     return Talk(stored["title"], stored["promise"], tuple(Show(**show) for show in stored["shows"]))
