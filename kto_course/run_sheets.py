@@ -69,7 +69,8 @@ def minutes(part: str, in_class: bool = True) -> int:
         last = place(lesson, found["last"]) if found["last"] else len(sections) - 1
         cells = [cell for _, some in sections[first : last + 1] for cell in some]
         spoken = VOTE * (first == 0) + TALK * (last == len(sections) - 1)
-        return build.times_of(cells, None).read + in_class * spoken + sum(map(exercise_minutes, tasks_of(found["tasks"] or "")))
+        tasks = sum(map(exercise_minutes, tasks_of(found["tasks"] or "")))
+        return build.times_of(cells, None).read + in_class * spoken + tasks
     if tasks := tasks_of(part):
         return sum(map(exercise_minutes, tasks))
     raise ValueError(f"run_sheets.yaml: how long is {part!r}? Expected a lesson, exercises, or minutes in brackets")
@@ -77,7 +78,6 @@ def minutes(part: str, in_class: bool = True) -> int:
 
 def tasks_of(text: str) -> list[str]:
     """The exercises that "2.1 to 2.3" or "3.2, 4.1" name."""
-
 
     def each(span: re.Match) -> str:
         return ", ".join(f"{span[1]}.{n}" for n in range(int(span[2]), int(span[3]) + 1))

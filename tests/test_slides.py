@@ -187,6 +187,22 @@ def test_every_slide_is_whole_and_readable_and_nothing_is_asked_for(path, page):
 
 
 @needs_browser
+def test_formulas_are_whole_on_a_machine_without_a_font_for_mathematics(page, tmp_path):
+    text = LONG.read_text(encoding="utf-8")
+    other = tmp_path / "deck.html"
+    other.write_text(re.sub(r"math \{ font-family: [^;]*;", 'math { font-family: "Liberation Serif", serif;', text),
+                     encoding="utf-8")  # fmt: skip
+    page.goto(other.as_uri() + "#14")
+    assert "unstretched" in page.evaluate("document.documentElement.className")
+    brace = "[...document.querySelectorAll('.now mo')].find(sign => sign.textContent === '{').getBoundingClientRect()"
+    rows = "document.querySelector('.now mtable').getBoundingClientRect()"
+    assert page.evaluate(f"{brace}.height") > 0.8 * page.evaluate(f"{rows}.height")
+    for number in (13, 14, 21):
+        page.goto(other.as_uri() + f"#{number}")
+        assert page.evaluate(FAULTS, 20) == []
+
+
+@needs_browser
 def test_the_check_sees_what_is_cut_off_raw_or_small(page):
     page.goto(LONG.as_uri() + "#3")
     assert page.evaluate(FAULTS, 20) == []
