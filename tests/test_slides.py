@@ -187,6 +187,16 @@ def test_every_slide_is_whole_and_readable_and_nothing_is_asked_for(path, page):
 
 
 @needs_browser
+def test_in_print_every_slide_fills_a_page(page):
+    page.set_viewport_size({"width": 700, "height": 500})  # on such a screen a slide is scaled down
+    page.goto(LONG.as_uri())
+    boxes = "[...document.querySelectorAll('.slide')].map(slide => slide.getBoundingClientRect().toJSON())"
+    assert [box["width"] for box in page.evaluate(boxes) if box["width"]] == [700]
+    page.emulate_media(media="print")
+    assert [(box["x"], box["width"], box["height"]) for box in page.evaluate(boxes)] == [(0, 1280, 720)] * 24
+
+
+@needs_browser
 def test_formulas_are_whole_on_a_machine_without_a_font_for_mathematics(page, tmp_path):
     text = LONG.read_text(encoding="utf-8")
     other = tmp_path / "deck.html"
