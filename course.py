@@ -8,6 +8,7 @@
     python course.py real         a real chat model: thumbs, KTO, report (fetches 100 MB once; half an hour)
     python course.py interview    questions in the terminal, those you need most first; with --mock 30 a mock
                                   interview of 30 minutes, alone, against the clock
+    python course.py slides [NN]  open the slides of a lesson, or "KTO in 90 minutes", in the browser; needs no set-up
     python course.py run [FILE]   run all lessons, or these notebooks, from fresh kernels and print a table
     python course.py test         ruff, the unit tests, and every stored output of every lesson
 
@@ -34,6 +35,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import webbrowser
 from pathlib import Path, PurePath
 
 ROOT = Path(__file__).resolve().parent
@@ -47,7 +49,7 @@ MODULES = {  # command -> what runs it
     "online": "kto_lab.online_results",    "museum": "kto_lab.museum", "bench": "kto_lab.bench", "scaling": "kto_lab.scaling", "export": "kto_lab.export",
     "assets": "kto_lab.recipes",
 }  # fmt: skip
-COMMANDS = ("test", *MODULES)
+COMMANDS = ("test", "slides", *MODULES)
 
 
 def python_of(venv: PurePath, windows: bool) -> PurePath:
@@ -200,6 +202,20 @@ def steps_of(command: str, arguments: list[str], python: str) -> list[list[str]]
     return [[*module, MODULES[command], *(arguments or (lessons if command == "run" else []))]]
 
 
+def open_slides(names: list[str]) -> int:
+    """Shows a deck: a lesson's by its number or name, without one the talk of 90 minutes."""
+    decks = sorted((ROOT / "notebooks" / "slides").glob("*.html"))
+    wanted = names[0] if names else "kto_in_90_minutes"
+    found = [deck for deck in decks if wanted in (deck.stem, deck.stem[:2])]
+    if len(names) > 1 or not found:
+        print(f"There are no slides {' '.join(names)!r}; there are {', '.join(deck.stem for deck in decks)}.",
+              file=sys.stderr)  # fmt: skip
+        return 2
+    print(f"{found[0]}\nKeys: arrows; S speaker's notes, O overview, B black, F full screen.")
+    webbrowser.open(found[0].as_uri())
+    return 0
+
+
 def main(arguments: list[str]) -> int:
     command = arguments[0] if arguments else "open"
     if command in ("-h", "--help", "help"):
@@ -208,6 +224,8 @@ def main(arguments: list[str]) -> int:
     if command not in COMMANDS:
         print(f"There is no command {command!r}; python course.py help lists them.", file=sys.stderr)
         return 2
+    if command == "slides":
+        return open_slides(arguments[1:])
     python = ensure_installed(command)
     for step in steps_of(command, arguments[1:], str(python)):
         try:

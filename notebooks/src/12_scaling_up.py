@@ -13,7 +13,7 @@
 #
 # **Time** {{times}}. Deeper: [several processes, and a run that is killed](deeper/12b_several_processes.ipynb).
 
-# %% [markdown]
+# %% [markdown] slide=["You train all", "How many bytes"]
 # **Before you run anything.** You train all weights of a model in float32 with AdamW, and keep the frozen reference in
 # memory. How many bytes does one parameter take, before a single row has been read?
 
@@ -43,7 +43,7 @@ results = scaling.load_results()
 asked = "Bytes for each trained parameter, reference included, before the first row?"
 predict("bytes_a_parameter", asked, ["4", "12", "16", "20"], guess=None, confidence=None)
 
-# %% [markdown]
+# %% [markdown] slide=["TRL is", "```"]
 # ## 1. A run is one command and one settings file
 #
 # For a large model you want an engine. TRL is Hugging Face's library for training from feedback; accelerate starts it
@@ -106,7 +106,7 @@ pictures.trl_losses({"all weights": results["full"]["log"], "LoRA, rank 16": res
 # gradients. *Sharding* (FSDP) cuts all this into one part per GPU. What no sharding cuts are the *activations*, the
 # numbers that the backward pass needs again: they grow with the rows on each GPU, here 8 of 1,024 tokens.
 
-# %%
+# %% slide=["figure"]
 shape = scaling.SHAPES["Llama-3.1-8B"]
 kept = [scaling.memory(shape, 8, 1024)[part] for part in ("weights", "gradients", "optimizer", "reference")]
 reveal("bytes_a_parameter", {4: "a", 12: "b", 16: "c", 20: "d"}[round(sum(kept) / shape.parameters)])
@@ -132,7 +132,7 @@ for point in points:
     print(f"{point['shape']:7s} {point['rows']} x {point['length']:3d} {point['lora_rank'] or '-':>12} "
           f"{estimate / 1e6:14.0f} {measured / 1e6:13.0f} {estimate / measured:7.2f}")  # fmt: skip
 
-# %% [markdown]
+# %% [markdown] slide=["KTO adds", "That makes"]
 # With all weights the independent point fits. With LoRA, one run, the estimate is too low. Why was not measured;
 # perhaps the copies that libraries make on the way weigh more beside small matrices. And the check covers no GPU:
 # bfloat16 and sharding are assumptions. Plan with slack, and watch the first steps.
@@ -206,7 +206,7 @@ print(f"{'':42s}batches   mixed   own completion   foreign")
 for name, found in results["pitfalls"].items():
     print(f"{name:42s}{found['batches']:7d}{found['mixed']:8d}{found['own']:17d}{found['foreign']:10d}")
 
-# %% [markdown]
+# %% [markdown] slide=["Of 625", "The remedy"]
 # **Pairs** (rows with `chosen` and `rejected`) are cut in blocks of a thousand, all chosen rows first, and nobody
 # shuffles. Of 625 batches, one holds both kinds of thumb. The remedy: cut the pairs yourself, then shuffle, then hand
 # over; the script's `load_rows` does.
@@ -244,7 +244,7 @@ two_workers = rotated(list(range(9)), 4) + rotated(list(range(9, 18)), 4)
 for name, lenders in {"two workers": two_workers, "nine rows": rotated(list(range(9)), 4)}.items():
     print(f"{name:11s}", lenders, " own:", [row for row, lender in enumerate(lenders) if row == lender])
 
-# %% [markdown]
+# %% [markdown] slide=["Learning rate", "Rows per GPU", "Weights"]
 # Groups of 4, 4 and 1: the lone row borrows from itself. TRL checks only the configured batch size. Remedies: leave
 # `dataset_num_proc` alone, or tokenize with many workers *before* and let TRL prepare with one. Set
 # `dataloader_drop_last=True`. The same holds for evaluation, where the groups keep the *training* batch size.
