@@ -1,6 +1,6 @@
 """Rows for a real chat model: messages become token ids by the tokenizer's own template, as in TRL 1.16. Lesson 12.
 
-`kto_lab.messages` lists the layouts. What the template writes is read as special tokens; what somebody typed never is.
+`kto_lab.scripts.messages` lists the layouts. What a template writes is read as special tokens, typed text never.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, takewhile
 from typing import NamedTuple
 
-from kto_lab.messages import conversation
+from kto_lab.scripts.messages import MARKS, conversation, pattern_of, special_names
 
 FIRST_STAND_IN = 0x10F000  # private characters: a typed name of a special token passes through the template as one
 AT_ONCE = 1000
@@ -17,8 +17,6 @@ CHOICES = {
     "template": "a template was applied already, these are its tokens",
     "text": "somebody typed them, they stay text",
 }
-# Marks of common templates, for texts rendered by another model's template than the tokenizer's own.
-MARKS = r"<\|\w+\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
 
 
 class Side(NamedTuple):
@@ -33,9 +31,8 @@ class Side(NamedTuple):
 class _Encoder:
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer
-        added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-        names = sorted({*added, *tokenizer.all_special_tokens} - {""}, key=len, reverse=True)
-        self.special = re.compile("|".join(map(re.escape, names)) or r"(?!)")
+        names = special_names(tokenizer)
+        self.special = pattern_of(names)
         self.stand_ins = {name: chr(FIRST_STAND_IN + place) for place, name in enumerate(names)}
         self.names = {stand_in: name for name, stand_in in self.stand_ins.items()}
         self.stand_in = re.compile(f"([{''.join(self.names)}])" if names else r"(?!)")
@@ -82,7 +79,7 @@ class _Encoder:
     def check_text(self, text: str) -> None:
         """Refuses text of which nobody can know whether it was typed or rendered by a template."""
         found = self.special.search(text)
-        if found or (found := re.search(MARKS, text)):
+        if found or (found := MARKS.search(text)):
             which = "a special token" if self.special.search(text) else "a mark of another model's chat template"
             raise ValueError(
                 f"the text contains {found[0]!r}, {which}. Give the row as messages, [{{'role': 'user', 'content': "
@@ -162,7 +159,7 @@ def tokenize_rows(
     puts one, and EOS; prompt and reply are tokenized as one text.
 
     Args:
-        rows: all with a thumb or all pairs, in a layout of `kto_lab.messages`.
+        rows: all with a thumb or all pairs, in a layout of `kto_lab.scripts.messages`.
         tokenizer: for messages with a chat template, for texts with EOS.
         max_length: keep only the first tokens of a row; None keeps all.
         special_tokens: what the name of a special token in a text row is: "template" or "text" (see `CHOICES`).

@@ -16,8 +16,8 @@ from transformers import AutoTokenizer
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
 from kto_lab.chat import tokenize_rows
-from kto_lab.messages import conversation
 from kto_lab.real.chat_model import folder_of
+from kto_lab.scripts.messages import conversation
 from kto_utils.model import reference_of, tiny_llama
 from kto_utils.tokenizer import load_tokenizer
 from kto_utils.train import train_dpo, train_kto, train_sft

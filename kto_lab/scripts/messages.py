@@ -8,20 +8,33 @@
     {"prompt": "text", "completion": "text", "label": True}    texts, and pairs of texts
 
 A message is a dict with `role` and `content`. Any other layout is refused: a guess would train on the wrong tokens.
+Needs nothing of the course, as all that lies in this folder: copy the folder anywhere.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
 import numpy as np
 
-from kto_utils.data import check_row
-
 ROLES = ("system", "developer", "user", "assistant", "tool")
 LLAMA_FACTORY = {"system": "system", "human": "user", "gpt": "assistant", "observation": "tool"}
 TURNS, LABELS = ("messages", "conversations"), ("label", "kto_tag")
 PASSED_ON = ("tools", "chat_template_kwargs")  # the template reads them
+# Marks of common templates, for texts rendered by another model's template than the tokenizer's own.
+MARKS = re.compile(r"<\|\w+\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>")
+
+
+def special_names(tokenizer) -> list[str]:
+    """The texts of the tokenizer's special tokens, the longest first."""
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return sorted({*added, *tokenizer.all_special_tokens} - {""}, key=lambda name: (-len(name), name))
+
+
+def pattern_of(names: Sequence[str]) -> re.Pattern:
+    """Finds any of these names; without names nothing."""
+    return re.compile("|".join(map(re.escape, names)) or r"(?!)")
 
 
 def _message(message: object, name: str) -> dict:
@@ -87,6 +100,11 @@ def _check_text(text: object, name: str) -> None:
         raise TypeError(f"{name} is a text that holds messages as JSON; read it with json.loads first")
 
 
+def _check_visible(text: str, name: str) -> None:
+    if not text.strip():
+        raise ValueError(f"{name} is empty; a thumb on nothing teaches nothing")
+
+
 def _label(row: Mapping) -> bool:
     found = [name for name in LABELS if name in row]
     if not found:
@@ -136,8 +154,8 @@ def _pair(row: Mapping) -> dict:
         if prompt is not None:
             _mixed(prompt, reply, side)
     if isinstance(prompt, str):
-        for reply in sides.values():
-            check_row({"prompt": prompt, "completion": reply, "label": True})
+        for side, reply in sides.items():
+            _check_visible(reply, side)
     elif any(isinstance(reply, str) for reply in sides.values()):
         raise KeyError("a pair of texts needs a prompt beside them; where chosen and rejected part cannot be guessed")
     else:
@@ -167,7 +185,7 @@ def _thumb(row: Mapping) -> dict:
     if not isinstance(prompt, str):
         prompt, completion = messages_of(prompt, "prompt"), messages_of(completion, "completion")
     else:
-        check_row({"prompt": prompt, "completion": completion, "label": label})
+        _check_visible(completion, "completion")
     return {"prompt": prompt, "completion": completion, "label": label}
 
 
