@@ -52,13 +52,13 @@ predict("bytes_a_parameter", asked, ["4", "12", "16", "20"], guess=None, confide
 # ```
 # pip install trl==1.16.0 accelerate==1.15.0 peft==0.21.2
 # accelerate launch --config_file kto_lab/scripts/fsdp.yaml --num_processes 8 \
-#     kto_lab/scripts/train_with_trl.py kto_lab/scripts/thumbs_full.json
+#     kto_lab/scripts/train_with_trl.py kto_lab/scripts/thumbs_0.5b.json
 # ```
 #
 # `fsdp.yaml` tells the launcher how GPUs share the work. The JSON file holds everything else:
 
 # %%
-settings = json.loads((SCRIPTS / "thumbs_full.json").read_text(encoding="utf-8"))
+settings = json.loads((SCRIPTS / "thumbs_0.5b.json").read_text(encoding="utf-8"))
 shown = ("beta", "learning_rate", "num_train_epochs", "per_device_train_batch_size", "max_length", "bf16")
 for name, value in {**settings, "kto": {name: settings["kto"][name] for name in shown}}.items():
     print(f"{name:6s}", value)
@@ -251,16 +251,17 @@ for name, lenders in {"two workers": two_workers, "nine rows": rotated(list(rang
 #
 # ## 5. A plan for a real model
 #
-# `kto_lab/scripts` holds two plans: all weights of a 0.5B model on public thumbs, LoRA for an 8B model on public pairs.
-# Three of their numbers are starting points, not results.
+# `kto_lab/scripts` holds four plans: all weights of a 0.5B and of a 7B model on public thumbs, LoRA for the 7B model,
+# and LoRA for an 8B model on public pairs. Its README names the source of every value. Three are starting points, not
+# results.
 #
 # - **Learning rate**: TRL's default is 1e-6, its documentation's limit at beta 0.1, and a smaller beta asks for a
 #   smaller rate; the paper starts at 5e-6. Try both.
-# - **Rows per GPU**: 8, as $z_0$ comes from these alone; TRL's documentation wants at least 4. In a step the paper's
-#   experiments used 32; it recommends 8 to 128, TRL 16 to 128.
+# - **Rows per GPU**: 8 (4 on each of eight), as $z_0$ comes from rows that are scored together; TRL's documentation
+#   wants at least 4. In a step the paper's experiments used 32; it recommends 8 to 128, TRL 16 to 128.
 # - **Weights**: from the counts of thumbs, so that both kinds have equal total weight.
 #
-# What has been tried? Both plans run from end to end in the tests, on the small model, on two processes without a GPU.
+# What has been tried? All plans run from end to end in the tests, on the small model, on two processes without a GPU.
 # Not run here: sharding itself, bfloat16, and the real models and data.
 
 # %% [markdown]
