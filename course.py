@@ -33,11 +33,17 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path, PurePath
 
 ROOT = Path(__file__).resolve().parent
 LEARNER, TESTER = "requirements.txt", "tests/requirements.txt"
 NEEDED_GB = 3.0
+READ_ONLY = (
+    f"The folder {ROOT} cannot be written. Copy the course into a folder of your own, e.g. in your home or documents "
+    "folder, and start it there."
+)
+WRITES_NOTHING_HERE = ("doctor", "inspect", "split")  # these may be used in an installed course that is read-only
 TESTING = ("test", "build", "bench", "scaling")
 MODULES = {  # command -> what runs it
     "open": "kto_course.workspace", "doctor": "kto_course.doctor", "inspect": "kto_lab.inspect",
@@ -78,6 +84,9 @@ def explain_failure(output: str, free_gb: float) -> str:
     text = output.lower()
     if "no space left" in text or "errno 28" in text or "not enough space" in text or free_gb < 0.2:
         return f"The disk is full ({free_gb:.1f} GB free, {NEEDED_GB:.0f} GB needed). Free some space and start again."
+    denied = ("permission denied", "errno 13", "read-only file system", "errno 30", "access is denied", "winerror 5]")
+    if any(sign in text for sign in denied):
+        return READ_ONLY
     if "ensurepip" in text or "no module named venv" in text or "python3-venv" in text:
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         return (
@@ -86,11 +95,25 @@ def explain_failure(output: str, free_gb: float) -> str:
         )
     network = ("newconnectionerror", "temporary failure in name resolution", "getaddrinfo", "connection broken",
                "connecttimeout", "max retries exceeded", "proxyerror", "network is unreachable",
-               "connection reset", "read timed out", "failed to establish")  # fmt: skip
+               "connection reset", "read timed out", "failed to establish", "name or service not known",
+               "nodename nor servname", "connection refused", "no route to host", "timed out")  # fmt: skip
     if any(sign in text for sign in network):
         return (
             "The packages could not be fetched: the network is down, or a proxy blocks it (then set HTTPS_PROXY). The "
             "network is needed for this step only. Start again when it is back; what was fetched is kept."
+        )
+    refused = ("certificate_verify_failed", "sslerror", "error 401", "error 403", "error 407", "401 client error",
+               "403 client error", "407 proxy", "unauthorized", "forbidden")  # fmt: skip
+    if any(sign in text for sign in refused):
+        return (
+            "The place that serves the packages was found but refused to answer: a certificate or a password is "
+            "missing (see PIP_INDEX_URL, HTTPS_PROXY, PIP_CERT and `pip config list`). Set it and start again."
+        )
+    if "(from versions: none)" in text:
+        return (
+            "pip saw no version of this package at all: it reached no index of packages, or there is no build for this "
+            "machine. Look at PIP_INDEX_URL, PIP_NO_INDEX and `pip config list` first; the README lists the systems "
+            "that are known to work."
         )
     if "no matching distribution" in text:
         return (
@@ -129,7 +152,10 @@ def ensure_installed(command: str) -> Path:
     venv = ROOT / ".venv"
     python = Path(python_of(venv, windows=os.name == "nt"))
     missing = [name for name in requirement_files(command) if not is_installed(ROOT, venv, name)]
-    if python.exists() and not missing and not (venv / "installing").exists():
+    ready = python.exists() and not missing and not (venv / "installing").exists()
+    if not (ready and command in WRITES_NOTHING_HERE) and not can_be_written(ROOT):
+        sys.exit(READ_ONLY)
+    if ready:
         make_importable(venv)
         return python
     free = shutil.disk_usage(ROOT).free / 2**30
@@ -163,6 +189,15 @@ def make_importable(venv: Path) -> None:
         file = folder / "kto_from_scratch.pth"
         if not file.is_file() or file.read_text(encoding="ascii", errors="replace") != line:
             file.write_text(line, encoding="ascii")
+
+
+def can_be_written(folder: Path) -> bool:
+    """Whether a file can be made there; asking the permissions alone is wrong on Windows and on shared disks."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def works(python: Path) -> bool:

@@ -8,16 +8,12 @@ import contextlib
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from kto_lab.feedback import ACCEPTABLE, FIELDS, KINDS, FeedbackError, FeedbackReport
 from kto_lab.loading import load_feedback
-from kto_lab.records import read_records
-
-SHOWN = 6  # different labels
-USUAL = {"1": "true", "0": "false", "true": "true", "false": "false", "up": "true", "down": "false"}
+from kto_lab.records import ColumnError
+from kto_lab.report import ACCEPTABLE, FIELDS, FeedbackError, FeedbackReport, columns_advice
 
 
 def _pairs(text: str) -> dict[str, str]:
@@ -44,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="python course.py inspect",
         description="Checks every row of a file of thumbs (.jsonl, .csv, .parquet) and changes nothing. "
-        "Exit status: 0 all rows are good, 1 some are not, 2 the file cannot be read.",
+        "Exit status: 0 all rows are good, 1 some are not or there is none, 2 the file cannot be read.",
     )
     found.add_argument("file")
     found.add_argument("--labels", type=_labels, help="what labels mean, e.g. up=true,down=false or 1=true,0=false")
@@ -70,7 +66,8 @@ def weights_text(report: FeedbackReport) -> str:
     if not report.kept:
         return "No weights: no row is good."
     if not (report.desirable and report.undesirable):
-        return "No weights: only one kind of thumb is left, and KTO needs both."
+        side = "up" if report.desirable else "down"
+        return f"No weights: each of the {report.kept:,} good rows is a thumb {side}, and KTO needs both kinds."
     from kto_utils.losses import BAND_V1, balanced_weights  # loads torch, so not before it is needed
 
     lines = [f"{'weights for train_kto':<32} desirable_weight  undesirable_weight"]
@@ -80,30 +77,13 @@ def weights_text(report: FeedbackReport) -> str:
     return "\n".join(lines)
 
 
-def labels_text(path: str, columns: Mapping[str, str] | None, rejected: Sequence[int]) -> str:
-    """Which labels have no meaning yet, and the option that gives them one. What they mean is not guessed.
-
-    Args:
-        path, columns: as in `load_feedback`.
-        rejected: numbers of the rows whose label is no boolean.
-    """
-    name, rows = (columns or {}).get("label", "label"), set(rejected)
-    records = enumerate(read_records(path, [name], "labels"), start=1)
-    found = Counter(str(record.fields[name]) for number, record in records if number in rows)
-    shown = ", ".join(f"{value[:20]!r} ({count:,})" for value, count in found.most_common(SHOWN))
-    more = f" and {len(found) - SHOWN:,} others" * (len(found) > SHOWN)
-    meanings = [f"{value}={USUAL.get(value.lower())}" for value in found]
-    known = all(value.lower() in USUAL for value in found)
-    option = ",".join(meanings) if known else "VALUE=true,VALUE=false"
-    return f"Labels without a meaning: {shown}{more}. Say what they mean, as in --labels {option}"
-
-
-def why_unreadable(path: str, error: Exception) -> str:
+def why_unreadable(path: str, error: Exception, columns: Mapping[str, str] | None) -> str:
     """One line."""
     if Path(path).is_dir():
         return f"{path} is a folder; name a file in it"
-    hint = "; the file's own names go into --columns, e.g. label=thumb" if "no column" in str(error) else ""
-    return f"{error}{hint}"
+    if isinstance(error, ColumnError):
+        return f"{error.found}. {columns_advice(error.names, columns or {}, terminal=True)}"
+    return str(error)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -121,16 +101,12 @@ def main(arguments: Sequence[str]) -> int:
     except FeedbackError as error:
         report = error.report
     except (OSError, TypeError, ValueError) as error:
-        print(why_unreadable(options.file, error), file=sys.stderr)
+        print(why_unreadable(options.file, error, options.columns), file=sys.stderr)
         return 2
-    print(report)
-    found = [kind for kind in KINDS if kind in report.rejected or kind in report.accepted]
-    if found:
-        print("\n" + "\n".join(f"{kind}: {KINDS[kind]}" for kind in found))
-    if unknown := report.rejected.get("label_not_boolean"):
-        print("\n" + labels_text(options.file, options.columns, unknown))
-    print("\n" + weights_text(report))
-    return int(bool(report.rejected))
+    print(report.text(terminal=True))
+    if report.rows:
+        print("\n" + weights_text(report))
+    return int(bool(report.rejected) or not report.rows)
 
 
 def quietly(arguments: Sequence[str]) -> int:
