@@ -43,6 +43,7 @@ READ_ONLY = (
     f"The folder {ROOT} cannot be written. Copy the course into a folder of your own, e.g. in your home or documents "
     "folder, and start it there."
 )
+NAMES_FILES = ("inspect", "run", "export")  # a FILE is named from where the learner stands
 WRITES_NOTHING_HERE = ("doctor", "inspect", "split")  # these may be used in an installed course that is read-only
 TESTING = ("test", "build", "bench", "scaling")
 MODULES = {  # command -> what runs it
@@ -221,9 +222,10 @@ def environment() -> dict[str, str]:
 
 def steps_of(command: str, arguments: list[str], python: str) -> list[list[str]]:
     """The processes behind a command, one after the other."""
-    module = [python, "-m"]
-    lessons = [str(path.relative_to(ROOT)) for folder in ("", "deeper")
-               for path in sorted((ROOT / "notebooks" / folder).glob("*.ipynb"))]  # fmt: skip
+    # -P: a learner's own csv.py beside the thumbs must not be taken for Python's.
+    module = [python, "-P", "-m"] if command in NAMES_FILES else [python, "-m"]
+    found = [path for folder in ("", "deeper") for path in sorted((ROOT / "notebooks" / folder).glob("*.ipynb"))]
+    lessons = [str(path if command in NAMES_FILES else path.relative_to(ROOT)) for path in found]
     if command == "test":
         workers = ["-n", "2", "--dist=loadfile"]
         return [
@@ -244,7 +246,7 @@ def main(arguments: list[str]) -> int:
     python = ensure_installed(command)
     for step in steps_of(command, arguments[1:], str(python)):
         try:
-            here = None if command == "inspect" else ROOT  # a FILE is named from where the learner stands
+            here = None if command in NAMES_FILES else ROOT
             status = subprocess.run(step, cwd=here, env=environment()).returncode
         except KeyboardInterrupt:
             return 130
@@ -254,6 +256,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal cannot show is written as an escape
     try:
         status = main(sys.argv[1:])
         sys.stdout.flush()

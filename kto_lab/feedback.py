@@ -5,9 +5,6 @@ One kind for each row, so that the sums are right: rows read = rows kept + rows 
 
 import base64
 import hashlib
-import json
-import math
-import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kto_lab.plain import write_jsonl
 from kto_lab.records import Fault, Record, Unreadable, read_records
 from kto_lab.report import ACCEPTABLE, FIELDS, KINDS, FeedbackError, FeedbackReport
 from kto_lab.rows import RowCheck
@@ -103,24 +101,11 @@ def _read_again(path: Path, check: RowCheck, state: tuple, description: str) -> 
     return read_records(path, list(check.names.values()), description)
 
 
-def _plain(value: object) -> object:
-    """A value of a Parquet file as JSON can hold it."""
-    if isinstance(value, Unreadable):
-        return _plain(value.raw)
-    if isinstance(value, bytes):
-        return {"base64": base64.b64encode(value).decode("ascii")}
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    plain = isinstance(value, (str, int)) or value is None or (isinstance(value, float) and math.isfinite(value))
-    return value if plain else str(value)
-
-
 def _side_entry(number: int, record: Record, fault: Fault) -> dict:
     entry = {"row": number, "kind": fault.kind, "reason": fault.reason}
     if record.line is None:
-        return entry | {"record": _plain(record.fields)}
+        values = {name: v.raw if isinstance(v, Unreadable) else v for name, v in record.fields.items()}
+        return entry | {"record": values}
     entry |= {"line": record.line, "at_byte": record.at_byte, "n_bytes": record.size}
     if record.raw is None:  # too long to hold: where it stands in the file must do
         return entry
@@ -130,24 +115,20 @@ def _side_entry(number: int, record: Record, fault: Fault) -> dict:
         return entry | {"raw_base64": base64.b64encode(record.raw).decode("ascii")}
 
 
-def _write_side_file(side_file: Path, records: Iterable[Record], codes: np.ndarray, check: RowCheck, partners) -> None:
-    """All or nothing: a temporary name first, so that a kill leaves no half of a side file."""
+def _side_entries(records: Iterable[Record], codes: np.ndarray, check: RowCheck, partners: Mapping) -> Iterator[dict]:
+    """What the side file says of each row with a code."""
     kinds = list(KINDS)
-    temporary = side_file.with_name(side_file.name + ".part")
-    with temporary.open("w", encoding="utf-8") as file:
-        for number, (record, code) in enumerate(zip(records, codes.tolist(), strict=True), start=1):
-            if not code:
-                continue
-            kind = kinds[code - 1]
-            if kind in partners:
-                numbers, others = partners[kind]
-                other = others[np.searchsorted(numbers, number)]
-                fault = Fault(kind, _reason_of_repeat(kind, other))
-            else:
-                found = check(record)
-                fault = found if isinstance(found, Fault) else check.suspicion(found)
-            file.write(json.dumps(_side_entry(number, record, fault)) + "\n")
-    os.replace(temporary, side_file)
+    for number, (record, code) in enumerate(zip(records, codes.tolist(), strict=True), start=1):
+        if not code:
+            continue
+        kind = kinds[code - 1]
+        if kind in partners:
+            numbers, others = partners[kind]
+            fault = Fault(kind, _reason_of_repeat(kind, others[np.searchsorted(numbers, number)]))
+        else:
+            found = check(record)
+            fault = found if isinstance(found, Fault) else check.suspicion(found)
+        yield _side_entry(number, record, fault)
 
 
 @dataclass
@@ -243,7 +224,7 @@ def checked(
         raise FeedbackError(report)
     if report.side_file:
         records = _read_again(path, check, state, "side file")
-        _write_side_file(side_file, records, np.where(kept, 0, codes), check, found.partners)
+        write_jsonl(side_file, _side_entries(records, np.where(kept, 0, codes), check, found.partners))
     elif not strict and overwrite:
         side_file.unlink(missing_ok=True)
     return Feedback(path, check, report, kept, state)

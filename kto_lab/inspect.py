@@ -6,11 +6,11 @@ Run it with -m: started by its path, Python would take this file for its own mod
 import argparse
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from kto_lab.command import run_command
 from kto_lab.loading import load_feedback
 from kto_lab.records import ColumnError
 from kto_lab.report import ACCEPTABLE, FIELDS, FeedbackError, FeedbackReport, columns_advice
@@ -109,16 +109,5 @@ def main(arguments: Sequence[str]) -> int:
     return int(bool(report.rejected) or not report.rows)
 
 
-def quietly(arguments: Sequence[str]) -> int:
-    """`main`, and no complaint where the reader of our output has seen enough, as `| head` has."""
-    try:
-        status = main(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
-        return 0
-    return status
-
-
 if __name__ == "__main__":
-    sys.exit(quietly(sys.argv[1:]))
+    sys.exit(run_command(main, sys.argv[1:]))

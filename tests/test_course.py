@@ -205,8 +205,20 @@ def test_a_file_to_inspect_is_named_from_where_the_learner_stands(monkeypatch):
 
     monkeypatch.setattr(course, "ensure_installed", lambda command: Path("python"))
     monkeypatch.setattr(course.subprocess, "run", fake_run)
-    assert course.main(["inspect", "thumbs.csv"]) == course.main(["doctor"]) == 0
-    assert folders == [None, ROOT]
+    commands = [["inspect", "thumbs.csv"], ["run", "work/01.ipynb"], ["export", "runs"], ["doctor"], ["run"]]
+    assert [course.main(command) for command in commands] == [0] * 5
+    assert folders == [None, None, None, ROOT, None]
+    assert all(Path(name).is_file() for name in course.steps_of("run", [], "python")[0][4:]), "from any folder"
+
+
+def test_a_file_of_the_learner_hides_no_module_of_python(tmp_path):
+    for name in ("csv", "json", "kto_lab"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the learner\'s own file was imported')")
+    (tmp_path / "thumbs.csv").write_text("prompt,completion,label\na,b,true\n")
+    (step,) = course.steps_of("inspect", ["thumbs.csv"], sys.executable)
+    env = course.environment() | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(step, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.stdout.startswith("thumbs.csv: 1 rows, 0 rejected"), done.stderr
 
 
 def test_the_hub_libraries_are_set_offline():

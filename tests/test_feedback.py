@@ -376,6 +376,7 @@ ANY_JSON = st.recursive(
 )
 def test_any_json_values_lose_no_row_and_kept_rows_are_good_rows(folder, values, labels):
     path = write(folder, "values.jsonl", as_jsonl(values))
+    assume(problem_of(path) is None)
     found = load(path, labels=labels)
     assert found.report.rows == len(values) == found.report.kept + len(kind_of_row(found.report))
     for row in found:
