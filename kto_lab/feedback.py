@@ -14,10 +14,12 @@ import numpy as np
 
 from kto_lab.plain import write_jsonl
 from kto_lab.records import Fault, Record, Unreadable, read_records
-from kto_lab.report import ACCEPTABLE, FIELDS, KINDS, FeedbackError, FeedbackReport
-from kto_lab.rows import RowCheck
+from kto_lab.report import ACCEPTABLE, FIELDS, KINDS, SIDES, FeedbackError, FeedbackReport
+from kto_lab.rows import RowCheck, key_of
 
 _CODES = {kind: code for code, kind in enumerate(KINDS, start=1)}  # 0 is a good row
+CHAT, SYSTEM, SEVERAL, PAIR = 1, 2, 4, 8  # what a row is
+OTHER_FORM = "most other rows of the file are of the other form, chat or text"
 MAX_LABELS = 1_000  # different ones that are counted
 
 
@@ -28,15 +30,19 @@ class _Repeats:
         self.numbers, self.texts, self.others, self.labels = bytearray(), bytearray(), bytearray(), bytearray()
 
     def add(self, number: int, row: Mapping) -> None:
-        prompt = row["prompt"].encode("utf-8")
-        text = b"%d:%b%b" % (len(prompt), prompt, row["completion"].encode("utf-8"))
+        prompt, label = key_of(row["prompt"]), row.get("label")
+        if label is None:  # the opposite of a pair is the same two replies, chosen the other way round
+            one, other = sorted(key_of(row[side]) for side in SIDES)
+            text, label = b"%d:%b%d:%b%b" % (len(prompt), prompt, len(one), one, other), key_of(row["chosen"]) == one
+        else:
+            text = b"%d:%b%b" % (len(prompt), prompt, key_of(row["completion"]))
         self.numbers += number.to_bytes(8, "little")
         self.texts += hashlib.blake2b(text, digest_size=16).digest()
-        self.labels.append(row["label"])
+        self.labels.append(label)
         if len(row) == 3:
             self.others += bytes(8)
         else:
-            rest = repr(sorted(item for item in row.items() if item[0] not in FIELDS))
+            rest = repr(sorted(item for item in row.items() if item[0] not in (*FIELDS, *SIDES)))
             self.others += hashlib.blake2b(rest.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
     def find(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -69,12 +75,21 @@ def _changes(column: np.ndarray) -> np.ndarray:
     return np.append(np.ones(min(1, len(column)), dtype=bool), column[1:] != column[:-1])
 
 
-class Feedback:
-    """The good rows of a file, one after the other, as often as you like: each pass reads the file again.
+def thumbs_of(row: Mapping) -> list[dict]:
+    """A thumb as it is, a pair as two."""
+    if "label" in row:
+        return [dict(row)]
+    others = {name: value for name, value in row.items() if name not in ("prompt", *SIDES)}
+    return [{"prompt": row["prompt"], "completion": row[side], "label": side == "chosen", **others} for side in SIDES]
 
-    A row is a dict with `prompt`, `completion`, `label` (bool) and the record's other fields under their own names, a
-    label's column of another name among them. `list(feedback)` holds all of them in memory; `len(feedback)` is
-    report.kept.
+
+class Feedback:
+    """The thumbs of a file's good rows, one after the other, as often as you like: each pass reads the file again.
+
+    A thumb is a dict with `prompt`, `completion`, `label` (bool) and the record's other fields under their own names, a
+    label's column of another name among them. prompt and completion are texts, or lists of messages with role and
+    content, whatever the file's layout (`kto_lab.layouts`). A pair gives two thumbs, first the one up. `list(feedback)`
+    holds all of them in memory; `len(feedback)` counts them.
     """
 
     def __init__(self, path: Path, check: RowCheck, report: FeedbackReport, kept: np.ndarray, state: tuple):
@@ -82,12 +97,12 @@ class Feedback:
         self._check, self._kept, self._state = check, kept, state
 
     def __len__(self) -> int:
-        return self.report.kept
+        return self.report.desirable + self.report.undesirable
 
     def __iter__(self) -> Iterator[dict]:
         for record, kept in zip(_read_again(self.path, self._check, self._state, "rows"), self._kept, strict=True):
             if kept:
-                yield self._check(record)
+                yield from thumbs_of(self._check(record))
 
 
 def _state_of(path: Path) -> tuple[int, int]:
@@ -98,7 +113,7 @@ def _state_of(path: Path) -> tuple[int, int]:
 def _read_again(path: Path, check: RowCheck, state: tuple, description: str) -> Iterator[Record]:
     if _state_of(path) != state:
         raise ValueError(f"{path.name} has changed since it was checked; call load_feedback again")
-    return read_records(path, list(check.names.values()), description)
+    return read_records(path, check.missing_column, description)
 
 
 def _side_entry(number: int, record: Record, fault: Fault) -> dict:
@@ -122,7 +137,9 @@ def _side_entries(records: Iterable[Record], codes: np.ndarray, check: RowCheck,
         if not code:
             continue
         kind = kinds[code - 1]
-        if kind in partners:
+        if kind == "other_form":
+            fault = Fault(kind, OTHER_FORM)
+        elif kind in partners:
             numbers, others = partners[kind]
             fault = Fault(kind, _reason_of_repeat(kind, others[np.searchsorted(numbers, number)]))
         else:
@@ -137,10 +154,19 @@ class _Found:
 
     codes: np.ndarray | bytearray = field(default_factory=bytearray)
     labels: np.ndarray | bytearray = field(default_factory=bytearray)
+    forms: np.ndarray | bytearray = field(default_factory=bytearray)  # sums of CHAT, SYSTEM, SEVERAL, PAIR
     partners: dict = field(default_factory=dict)  # of repeats: which row they repeat
     reasons: dict[str, str] = field(default_factory=dict)
     fields: tuple[str, ...] = ()
     unknown: Counter = field(default_factory=Counter)  # labels without a meaning
+
+
+def _form_of(row: Mapping) -> int:
+    if isinstance(row["prompt"], str):
+        return 0 if "label" in row else PAIR
+    roles = [message["role"] for message in row["prompt"]]
+    form = CHAT + SYSTEM * (roles[0] in ("system", "developer")) + SEVERAL * (roles.count("user") > 1)
+    return form if "label" in row else form + PAIR
 
 
 def _reason_of_repeat(kind: str, other: int) -> str:
@@ -154,7 +180,8 @@ def _find(path: Path, check: RowCheck, state: tuple, accept: Collection[str]) ->
         found = check(record)
         suspicion = found if isinstance(found, Fault) else check.suspicion(found)
         all_of.codes.append(_CODES[suspicion.kind] if suspicion else 0)
-        all_of.labels.append(not isinstance(found, Fault) and found["label"])
+        all_of.labels.append(not isinstance(found, Fault) and found.get("label", True))
+        all_of.forms.append(0 if isinstance(found, Fault) else _form_of(found))
         all_of.fields = all_of.fields or tuple(record.fields or ())
         if suspicion is not None:
             all_of.reasons.setdefault(*suspicion[:2])
@@ -165,13 +192,18 @@ def _find(path: Path, check: RowCheck, state: tuple, accept: Collection[str]) ->
         if suspicion is None or suspicion.kind in accept:
             repeats.add(number, found)
     codes, all_of.partners = np.frombuffer(all_of.codes, np.uint8).copy(), repeats.find()
+    forms = np.frombuffer(all_of.forms, np.uint8)
     # A row may be both: what rejects it is what it is reported as.
     for kind in sorted(("opposite_labels", "duplicate"), key=lambda kind: kind not in accept):
         codes[all_of.partners[kind][0] - 1] = _CODES[kind]
     for kind, (numbers, others) in all_of.partners.items():
         for first in np.flatnonzero(codes[numbers - 1] == _CODES[kind])[:1]:
             all_of.reasons[kind] = _reason_of_repeat(kind, others[first])
-    all_of.codes, all_of.labels = codes, np.frombuffer(all_of.labels, np.uint8)
+    good, is_chat = (codes == 0) | np.isin(codes, [_CODES[kind] for kind in accept]), forms & CHAT > 0
+    rare = bool(2 * is_chat[good].sum() <= good.sum())  # whether the chats are fewer than the texts
+    codes[good & (is_chat == rare) & (is_chat[good].any() and not is_chat[good].all())] = _CODES["other_form"]
+    all_of.reasons["other_form"] = OTHER_FORM
+    all_of.codes, all_of.labels, all_of.forms = codes, np.frombuffer(all_of.labels, np.uint8), forms
     return all_of
 
 
@@ -206,18 +238,24 @@ def checked(
     kept = (codes == 0) | np.isin(codes, waved)
     by_kind = {kind: (np.flatnonzero(codes == code) + 1).tolist() for kind, code in _CODES.items()}
     present = {kind: numbers for kind, numbers in by_kind.items() if numbers}
+    forms = found.forms[kept]
+    chats, systems, several, pairs = (int((forms & form > 0).sum()) for form in (CHAT, SYSTEM, SEVERAL, PAIR))
     up = int((found.labels[kept] == 1).sum())
     report = FeedbackReport(
         name=path.name,
         rows=len(codes),
         desirable=up,
-        undesirable=int(kept.sum()) - up,
+        undesirable=int(kept.sum()) - up + pairs,
         rejected={kind: numbers for kind, numbers in present.items() if kind not in accept},
         accepted={kind: numbers for kind, numbers in present.items() if kind in accept},
         side_file=None if strict or kept.all() else side_file,
         reasons=found.reasons,
         fields=found.fields,
         columns=check.names,
+        pairs=pairs,
+        chats=chats,
+        systems=systems,
+        several=several,
         labels=dict(found.unknown),
     )
     if strict and not (kept.all() and len(kept)):

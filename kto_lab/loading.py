@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from kto_lab.feedback import Feedback, checked
+from kto_lab.feedback import Feedback, checked, thumbs_of
 from kto_lab.records import ColumnError
 from kto_lab.report import columns_advice
 from kto_lab.rows import RowCheck
@@ -82,13 +82,25 @@ def _cut_to_nothing(tokenizer, max_length: int | None) -> Callable[[Mapping, int
         raise ValueError(f"max_length is {max_length}; it must be at least 1")
 
     def reason(row: Mapping, prompt_bytes: int) -> str | None:
+        if not isinstance(row["prompt"], str):
+            return _chat_cut_to_nothing(row["prompt"], tokenizer, max_length)
         # A text has no more tokens than bytes: behind BOS and a shorter prompt there is room for a completion token.
         if 1 + prompt_bytes < max_length:
             return None
         try:
-            tokenize_feedback(row, tokenizer, max_length)
+            for thumb in thumbs_of(row):
+                tokenize_feedback(thumb, tokenizer, max_length)
         except ValueError as error:
             return str(error)
         return None
 
     return reason
+
+
+def _chat_cut_to_nothing(prompt: list[dict], tokenizer, max_length: int) -> str | None:
+    if not getattr(tokenizer, "chat_template", None):
+        raise ValueError("the rows are chats and the tokenizer has no chat template; name the one of your model")
+    n = len(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False))
+    if n < max_length:
+        return None
+    return f"no token of the reply is left: the prompt takes {n} tokens and max_length is {max_length}"

@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ MAX_RECORD_BYTES = 2**24  # a file without line ends, or with a quote that never
 MAX_RECORD_LINES = 1_000
 MAX_DEPTH = 100  # of JSON; where recursion ends depends on the Python version, this does not
 PARQUET_BATCH = 1_000  # rows
+MissingColumn = Callable[[Sequence[str]], str | None]
 
 
 class Fault(NamedTuple):
@@ -168,7 +169,7 @@ def _parse_json(raw: bytes, complete: bool) -> tuple[dict | None, Fault | None]:
     return fields, None
 
 
-def _read_jsonl(path: Path, needed: Sequence[str]) -> Iterator[Record]:
+def _read_jsonl(path: Path, missing_column: MissingColumn) -> Iterator[Record]:
     at_byte = 0
     with path.open("rb") as file:
         for number, (line, size) in enumerate(_lines(file), start=1):
@@ -257,7 +258,7 @@ class _CSVLines:
         self.returned.extendleft(reversed(lines))
 
 
-def _read_csv(path: Path, needed: Sequence[str]) -> Iterator[Record]:
+def _read_csv(path: Path, missing_column: MissingColumn) -> Iterator[Record]:
     with path.open("rb") as file:
         lines = _CSVLines(file)
         taken = lines.take()
@@ -265,7 +266,7 @@ def _read_csv(path: Path, needed: Sequence[str]) -> Iterator[Record]:
         if fault or not header:
             why = fault.reason if fault else "the file is empty"
             raise ValueError(f"{path.name}: the header cannot be read ({why})")
-        _check_columns(path, header, needed)
+        _check_columns(path, header, missing_column)
         number, at_byte = 1 + len(taken), sum(size for _, size in taken)
         while taken := lines.take():
             whole = b"".join(line for line, _ in taken)
@@ -304,14 +305,14 @@ def _parquet_fault(fields: dict) -> Fault | None:
     return None
 
 
-def _read_parquet(path: Path, needed: Sequence[str]) -> Iterator[Record]:
+def _read_parquet(path: Path, missing_column: MissingColumn) -> Iterator[Record]:
     import pyarrow
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            _check_columns(path, names, needed)
+            _check_columns(path, names, missing_column)
             for batch in file.iter_batches(batch_size=PARQUET_BATCH):
                 columns = [_values(column) for column in batch.columns]
                 for row in zip(*columns, strict=True):
@@ -321,11 +322,11 @@ def _read_parquet(path: Path, needed: Sequence[str]) -> Iterator[Record]:
         raise ValueError(f"{path.name}: Parquet that cannot be read, perhaps cut off ({error})") from error
 
 
-def _check_columns(path: Path, names: Sequence[str], needed: Sequence[str]) -> None:
-    missing = [name for name in needed if name not in names]
+def _check_columns(path: Path, names: Sequence[str], missing_column: MissingColumn) -> None:
+    missing = missing_column(names)
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if missing or twice:
-        problem = f"no column {missing[0]!r}" if missing else f"the column {twice[0]!r} twice"
+        problem = f"no column {missing!r}" if missing else f"the column {twice[0]!r} twice"
         raise ColumnError(path, problem, names)
 
 
@@ -370,17 +371,16 @@ def _size_of(path: Path) -> tuple[int, str]:
         raise ValueError(f"{path.name}: Parquet that cannot be read, perhaps cut off ({error})") from error
 
 
-def read_records(path: Path | str, needed: Sequence[str], description: str = "") -> Iterator[Record]:
+def read_records(path: Path | str, missing_column: MissingColumn, description: str = "") -> Iterator[Record]:
     """Every record of a file in order, a progress bar in a terminal. A CSV's header is no record.
 
     Args:
         path: .jsonl, .ndjson (one object a line), .csv (comma, UTF-8, with a header) or .parquet.
-        needed: columns that a CSV or Parquet file must have.
+        missing_column: names the first column that the columns of a CSV or Parquet file lack, or gives None.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: an unknown extension, a CSV without a readable header, a missing column, a column twice, a file
-            that is no Parquet, UTF-16, one JSON array. A broken record raises nothing.
+        ValueError: a file that is wrong as a whole, or whose columns are. A broken record raises nothing.
     """
     path = Path(path)
     read = READERS[format_of(path)]
@@ -391,7 +391,7 @@ def read_records(path: Path | str, needed: Sequence[str], description: str = "")
     total, unit = _size_of(path)
     with tqdm(total=total, unit=unit, unit_scale=True, desc=description, disable=not sys.stderr.isatty()) as bar:
         done = 0
-        for number, record in enumerate(_without_last_blanks(read(path, needed)), start=1):
+        for number, record in enumerate(_without_last_blanks(read(path, missing_column)), start=1):
             done += record.size
             if number % 1_000 == 0:
                 bar.update(done - bar.n)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 FIELDS = ("prompt", "completion", "label")
 TEXTS = FIELDS[:2]
+WHOLE = ("messages", "conversations")  # fields that hold a chat to its end
+SIDES = ("chosen", "rejected")  # fields of a pair
 
 # What can be wrong with a row of a file, in the order in which it is looked for, and how to mend it. A row is reported
 # under one kind. {accept} stands for the option that accepts it.
@@ -21,22 +23,34 @@ REMEDIES = {
     "not_an_object": "Write one object {{...}} a line.",
     "field_count": "Put a cell with a comma or a line break in it between quotes.",
     "missing_prompt": "",
-    "prompt_not_text": "Write a text.",
+    "prompt_not_text": "Write a text, or a list of messages.",
     "empty_prompt": "Leave the row out, or find its question.",
     "missing_completion": "",
-    "completion_not_text": "Write a text.",
+    "completion_not_text": "Write a text, or a list of messages.",
     "empty_completion": "Leave the row out: there is no reply to learn from.",
+    "messages_as_text": "Write the list of messages itself, in JSONL or Parquet; a CSV holds no lists.",
+    "mixed_forms": "Write all of a row as texts, or all as messages.",
+    "message_malformed": "Write each turn as {{\"role\": ..., \"content\": ...}}.",
+    "unknown_role": "Name it as the others are named.",
+    "empty_turn": "Leave the row out, or find what was said.",
+    "last_not_assistant": "A thumb belongs to a reply: end the chat with the one that was rated.",
+    "several_turns": "Move the earlier turns into the prompt.",
+    "no_common_prompt": "Give the question a field of its own, prompt, and each side its reply.",
+    "equal_sides": "Leave the pair out.",
     "missing_label": "Leave unrated rows out: not rated is no thumb down.",
     "label_not_boolean": "",
     "lone_surrogate": "Cut texts between characters, not inside one.",
     "cut_to_nothing": "Allow more tokens, or shorten the prompt.",
+    "other_form": "Give chats and texts a file each: trainers take one form at a time.",
     "replacement_character": "Another program lost bytes: mend the text at its source, or accept it ({accept}).",
+    "role_order": "Mend the order; if your model's template takes it, accept it ({accept}).",
     "duplicate": "Keep one; if several people voted, accept them ({accept}).",
     "opposite_labels": "Decide which is right; if several people voted, accept them ({accept}) and settle the votes.",
 }
 KINDS = tuple(REMEDIES)
 NOT_THERE = "there is no "  # so begins the reason where a field is missing and another may be meant
-ACCEPTABLE = ("replacement_character", "duplicate", "opposite_labels")  # suspicious, but a row can be made of them
+# Suspicious, but a row can be made of them.
+ACCEPTABLE = ("replacement_character", "role_order", "duplicate", "opposite_labels")
 
 SHOWN = 6  # different labels
 USUAL_LABELS = {
@@ -70,8 +84,10 @@ def columns_advice(names: Iterable[str], columns: Mapping[str, str], terminal: b
     """
     names = [str(name) for name in names]
     by_name = {name.strip().casefold(): name for name in names}
-    meant = {}
+    meant, known = {}, {*WHOLE, *SIDES} & set(names)
     for wanted, usual in USUAL_NAMES.items():
+        if known and wanted != "label":  # the chat or the pair is there
+            continue
         meant[wanted] = columns.get(wanted, wanted)
         if meant[wanted] not in names or wanted == wrong:
             found = (by_name[name] for name in usual if name in by_name and name != wrong)
@@ -114,9 +130,10 @@ class FeedbackReport:
 
     rejected, accepted: kind -> the numbers of all such rows, ascending. Every row that was read is kept or rejected,
     under one kind: rows = kept + sum(counts.values()). Accepted rows are kept.
-    reasons: kind -> what is wrong with the first row of that kind. fields: of the first object. columns: under
-    which name each of FIELDS was looked for. labels: those that are
-    no booleans, with their counts (the first 1,000 different ones).
+    reasons: kind -> what is wrong with the first row of that kind. fields: of the first object. columns: under which
+    name each of FIELDS was looked for. labels: those that are no booleans, with their counts (the first 1,000 different
+    ones). pairs: kept rows that are pairs, each of which gives two thumbs. chats: kept rows that are chats; systems,
+    several: those with a system prompt, with more than one question.
     """
 
     name: str
@@ -129,11 +146,15 @@ class FeedbackReport:
     reasons: dict[str, str] = field(default_factory=dict)
     fields: tuple[str, ...] = ()
     columns: dict[str, str] = field(default_factory=dict)
+    pairs: int = 0
+    chats: int = 0
+    systems: int = 0
+    several: int = 0
     labels: dict[object, int] = field(default_factory=dict)
 
     @property
     def kept(self) -> int:
-        return self.desirable + self.undesirable
+        return self.desirable + self.undesirable - self.pairs
 
     @property
     def counts(self) -> dict[str, int]:
@@ -151,6 +172,13 @@ class FeedbackReport:
             f"{self.name}: {self.rows:,} rows, {self.rows - self.kept:,} rejected, {self.kept:,} kept "
             f"({self.desirable:,} up, {self.undesirable:,} down)"
         ]
+        if self.pairs:
+            lines.append(f"{self.pairs:,} of these rows are pairs: the chosen reply is a thumb up, the other one down")
+        if self.chats:
+            lines.append(
+                f"{self.chats:,} of these rows are chats, {self.systems:,} with a system prompt, {self.several:,} with "
+                "more than one question"
+            )
         for title, kinds in (("rejected", self.rejected), ("kept, as you asked", self.accepted)):
             if kinds:
                 lines += ["", f"{title:<22} {'rows':>9}   which"]
