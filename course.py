@@ -5,6 +5,7 @@
     python course.py help         this list
     python course.py doctor       check this machine, with a remedy for each problem
     python course.py inspect FILE what is in a file of thumbs, and the two weights
+    python course.py split FILE   thumbs for training and for evaluation, which share no question or no user
     python course.py interview    questions in the terminal, those you need most first; with --mock 30 a mock
                                   interview of 30 minutes, alone, against the clock
     python course.py run [FILE]   run all lessons, or these notebooks, from fresh kernels and print a table
@@ -43,11 +44,12 @@ READ_ONLY = (
     f"The folder {ROOT} cannot be written. Copy the course into a folder of your own, e.g. in your home or documents "
     "folder, and start it there."
 )
-NAMES_FILES = ("inspect", "run", "export")  # a FILE is named from where the learner stands
+NAMES_FILES = ("inspect", "split", "run", "export")  # a FILE is named from where the learner stands
 WRITES_NOTHING_HERE = ("doctor", "inspect", "split")  # these may be used in an installed course that is read-only
 TESTING = ("test", "build", "bench", "scaling")
 MODULES = {  # command -> what runs it
     "open": "kto_course.workspace", "doctor": "kto_course.doctor", "inspect": "kto_lab.inspect",
+    "split": "kto_lab.split",
     "interview": "kto_course.interview", "run": "kto_course.runner", "build": "kto_course.build",
     "experiments": "kto_lab.comparison", "online": "kto_lab.online_results",
     "museum": "kto_lab.museum", "bench": "kto_lab.bench", "scaling": "kto_lab.scaling", "export": "kto_lab.export",

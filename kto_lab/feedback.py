@@ -100,9 +100,14 @@ class Feedback:
         return self.report.desirable + self.report.undesirable
 
     def __iter__(self) -> Iterator[dict]:
-        for record, kept in zip(_read_again(self.path, self._check, self._state, "rows"), self._kept, strict=True):
+        return (thumb for _, thumb in self.numbered())
+
+    def numbered(self) -> Iterator[tuple[int, dict]]:
+        """The thumbs with the numbers of their rows in the file."""
+        records = _read_again(self.path, self._check, self._state, "rows")
+        for number, (record, kept) in enumerate(zip(records, self._kept, strict=True), start=1):
             if kept:
-                yield from thumbs_of(self._check(record))
+                yield from ((number, thumb) for thumb in thumbs_of(self._check(record)))
 
 
 def _state_of(path: Path) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from kto_lab.command import run_command
 from kto_lab.loading import load_feedback
 from kto_lab.records import ColumnError
-from kto_lab.report import ACCEPTABLE, FIELDS, FeedbackError, FeedbackReport, columns_advice
+from kto_lab.report import ACCEPTABLE, FIELDS, FeedbackError, columns_advice
 
 
 def _pairs(text: str) -> dict[str, str]:
@@ -36,18 +36,23 @@ def _labels(text: str) -> dict[str | float, bool]:
     return labels
 
 
-def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(
-        prog="python course.py inspect",
-        description="Checks every row of a file of thumbs (.jsonl, .csv, .parquet) and changes nothing. "
-        "Exit status: 0 all rows are good, 1 some are not or there is none, 2 the file cannot be read.",
-    )
+def add_reading_options(found: argparse.ArgumentParser) -> None:
+    """The file, and what its fields and labels mean."""
     found.add_argument("file")
     found.add_argument("--labels", type=_labels, help="what labels mean, e.g. up=true,down=false or 1=true,0=false")
     found.add_argument("--columns", type=_pairs, help=f"other names of {', '.join(FIELDS)}, e.g. label=thumb")
     found.add_argument("--accept", nargs="+", default=(), choices=ACCEPTABLE, help="kinds that are no fault here")
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(
+        prog="python course.py inspect",
+        description="Checks every row of a file of thumbs (.jsonl, .csv, .parquet; texts, chats or pairs) and changes "
+        "nothing. Exit status: 0 all rows are good, 1 some are not or there is none, 2 the file cannot be read.",
+    )
+    add_reading_options(found)
     found.add_argument("--max-length", type=int, help="find replies cut to nothing at so many tokens")
-    found.add_argument("--tokenizer", help="folder of a byte-level tokenizer; default: the course's")
+    found.add_argument("--tokenizer", help="folder of your model's tokenizer; default: the course's")
     return found
 
 
@@ -61,19 +66,18 @@ def _tokenizer(folder: str | None):
     return AutoTokenizer.from_pretrained(folder)
 
 
-def weights_text(report: FeedbackReport) -> str:
-    """The recommended weights for the rows that were kept, or why there are none."""
-    if not report.kept:
+def weights_text(up: int, down: int) -> str:
+    """The recommended weights for so many good thumbs, or why there are none."""
+    if not up + down:
         return "No weights: no row is good."
-    if not (report.desirable and report.undesirable):
-        side = "up" if report.desirable else "down"
-        return f"No weights: each of the {report.kept:,} good rows is a thumb {side}, and KTO needs both kinds."
+    if not (up and down):
+        return f"No weights: all {up + down:,} good thumbs are {'up' if up else 'down'}, and KTO needs both kinds."
     from kto_utils.losses import BAND_V1, balanced_weights  # loads torch, so not before it is needed
 
     lines = [f"{'weights for train_kto':<32} desirable_weight  undesirable_weight"]
     for ratio, meaning in zip(BAND_V1, ("both sides weigh the same", "thumbs up weigh 4/3"), strict=True):
-        up, down = balanced_weights(report.desirable, report.undesirable, ratio)
-        lines.append(f"{meaning:<32} {up:>16.4f} {down:>19.4f}")
+        for_up, for_down = balanced_weights(up, down, ratio)
+        lines.append(f"{meaning:<32} {for_up:>16.4f} {for_down:>19.4f}")
     return "\n".join(lines)
 
 
@@ -105,7 +109,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     print(report.text(terminal=True))
     if report.rows:
-        print("\n" + weights_text(report))
+        print("\n" + weights_text(report.desirable, report.undesirable))
     return int(bool(report.rejected) or not report.rows)
 
 

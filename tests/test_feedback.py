@@ -979,7 +979,7 @@ def test_a_file_without_a_row_is_not_all_good(name, content, tmp_path, capsys):
 @pytest.mark.parametrize(("label", "side"), [(True, "up"), (False, "down")])
 def test_no_weights_says_which_thumbs_there_are(label, side, tmp_path, capsys):
     kto_lab.inspect.main([str(write(tmp_path, "a.jsonl", as_jsonl([row_of(n, label) for n in range(3)])))])
-    assert f"each of the 3 good rows is a thumb {side}" in capsys.readouterr().out
+    assert f"all 3 good thumbs are {side}" in capsys.readouterr().out
     kto_lab.inspect.main([str(write(tmp_path, "b.jsonl", as_jsonl([{"prompt": ""}])))])
     assert "No weights: no row is good." in capsys.readouterr().out
 
