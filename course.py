@@ -5,6 +5,7 @@
     python course.py help         this list
     python course.py doctor       check this machine, with a remedy for each problem
     python course.py inspect FILE what is in a file of thumbs, and the two weights
+    python course.py split FILE   thumbs for training and for evaluation, which share no question or no user
     python course.py real         a real chat model: thumbs, KTO, report (fetches 100 MB once; half an hour)
     python course.py interview    questions in the terminal, those you need most first; with --mock 30 a mock
                                   interview of 30 minutes, alone, against the clock
@@ -35,18 +36,26 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
 import webbrowser
 from pathlib import Path, PurePath
 
 ROOT = Path(__file__).resolve().parent
 LEARNER, TESTER = "requirements.txt", "tests/requirements.txt"
 NEEDED_GB = 3.0
+READ_ONLY = (
+    f"The folder {ROOT} cannot be written. Copy the course into a folder of your own, e.g. in your home or documents "
+    "folder, and start it there."
+)
+NAMES_FILES = ("inspect", "split", "real", "run", "export")  # a FILE is named from where the learner stands
+WRITES_NOTHING_HERE = ("doctor", "inspect", "split")  # these may be used in an installed course that is read-only
 TESTING = ("test", "build", "bench", "scaling")
 MODULES = {  # command -> what runs it
     "open": "kto_course.workspace", "doctor": "kto_course.doctor", "inspect": "kto_lab.inspect",
-    "real": "kto_lab.real", "interview": "kto_course.interview", "run": "kto_course.runner",
-    "build": "kto_course.build", "experiments": "kto_lab.comparison",
-    "online": "kto_lab.online_results",    "museum": "kto_lab.museum", "bench": "kto_lab.bench", "scaling": "kto_lab.scaling", "export": "kto_lab.export",
+    "split": "kto_lab.split", "real": "kto_lab.real", "interview": "kto_course.interview",
+    "run": "kto_course.runner", "build": "kto_course.build", "experiments": "kto_lab.comparison",
+    "online": "kto_lab.online_results", "museum": "kto_lab.museum", "bench": "kto_lab.bench",
+    "scaling": "kto_lab.scaling", "export": "kto_lab.export",
     "assets": "kto_lab.recipes",
 }  # fmt: skip
 COMMANDS = ("test", "slides", *MODULES)
@@ -81,6 +90,9 @@ def explain_failure(output: str, free_gb: float) -> str:
     text = output.lower()
     if "no space left" in text or "errno 28" in text or "not enough space" in text or free_gb < 0.2:
         return f"The disk is full ({free_gb:.1f} GB free, {NEEDED_GB:.0f} GB needed). Free some space and start again."
+    denied = ("permission denied", "errno 13", "read-only file system", "errno 30", "access is denied", "winerror 5]")
+    if any(sign in text for sign in denied):
+        return READ_ONLY
     if "ensurepip" in text or "no module named venv" in text or "python3-venv" in text:
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         return (
@@ -89,11 +101,25 @@ def explain_failure(output: str, free_gb: float) -> str:
         )
     network = ("newconnectionerror", "temporary failure in name resolution", "getaddrinfo", "connection broken",
                "connecttimeout", "max retries exceeded", "proxyerror", "network is unreachable",
-               "connection reset", "read timed out", "failed to establish")  # fmt: skip
+               "connection reset", "read timed out", "failed to establish", "name or service not known",
+               "nodename nor servname", "connection refused", "no route to host", "timed out")  # fmt: skip
     if any(sign in text for sign in network):
         return (
             "The packages could not be fetched: the network is down, or a proxy blocks it (then set HTTPS_PROXY). The "
             "network is needed for this step only. Start again when it is back; what was fetched is kept."
+        )
+    refused = ("certificate_verify_failed", "sslerror", "error 401", "error 403", "error 407", "401 client error",
+               "403 client error", "407 proxy", "unauthorized", "forbidden")  # fmt: skip
+    if any(sign in text for sign in refused):
+        return (
+            "The place that serves the packages was found but refused to answer: a certificate or a password is "
+            "missing (see PIP_INDEX_URL, HTTPS_PROXY, PIP_CERT and `pip config list`). Set it and start again."
+        )
+    if "(from versions: none)" in text:
+        return (
+            "pip saw no version of this package at all: it reached no index of packages, or there is no build for this "
+            "machine. Look at PIP_INDEX_URL, PIP_NO_INDEX and `pip config list` first; the README lists the systems "
+            "that are known to work."
         )
     if "no matching distribution" in text:
         return (
@@ -132,7 +158,10 @@ def ensure_installed(command: str) -> Path:
     venv = ROOT / ".venv"
     python = Path(python_of(venv, windows=os.name == "nt"))
     missing = [name for name in requirement_files(command) if not is_installed(ROOT, venv, name)]
-    if python.exists() and not missing and not (venv / "installing").exists():
+    ready = python.exists() and not missing and not (venv / "installing").exists()
+    if not (ready and command in WRITES_NOTHING_HERE) and not can_be_written(ROOT):
+        sys.exit(READ_ONLY)
+    if ready:
         make_importable(venv)
         return python
     free = shutil.disk_usage(ROOT).free / 2**30
@@ -168,6 +197,15 @@ def make_importable(venv: Path) -> None:
             file.write_text(line, encoding="ascii")
 
 
+def can_be_written(folder: Path) -> bool:
+    """Whether a file can be made there; asking the permissions alone is wrong on Windows and on shared disks."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
 def works(python: Path) -> bool:
     """Whether the environment's interpreter starts and has pip: an interrupted set-up leaves one that does not."""
     if not python.exists():
@@ -190,9 +228,10 @@ def environment(command: str) -> dict[str, str]:
 
 def steps_of(command: str, arguments: list[str], python: str) -> list[list[str]]:
     """The processes behind a command, one after the other."""
-    module = [python, "-m"]
-    lessons = [str(path.relative_to(ROOT)) for folder in ("", "deeper")
-               for path in sorted((ROOT / "notebooks" / folder).glob("*.ipynb"))]  # fmt: skip
+    # -P: a learner's own csv.py beside the thumbs must not be taken for Python's.
+    module = [python, "-P", "-m"] if command in NAMES_FILES else [python, "-m"]
+    found = [path for folder in ("", "deeper") for path in sorted((ROOT / "notebooks" / folder).glob("*.ipynb"))]
+    lessons = [str(path if command in NAMES_FILES else path.relative_to(ROOT)) for path in found]
     if command == "test":
         workers = ["-n", "2", "--dist=loadfile"]
         return [
@@ -229,7 +268,7 @@ def main(arguments: list[str]) -> int:
     python = ensure_installed(command)
     for step in steps_of(command, arguments[1:], str(python)):
         try:
-            here = None if command in ("inspect", "real") else ROOT  # files are named from where the learner stands
+            here = None if command in NAMES_FILES else ROOT
             status = subprocess.run(step, cwd=here, env=environment(command)).returncode
         except KeyboardInterrupt:
             return 130
@@ -239,6 +278,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal cannot show is written as an escape
     try:
         status = main(sys.argv[1:])
         sys.stdout.flush()

@@ -5,6 +5,8 @@ of it, so lesson 01 works without loading torch.
 """
 
 import importlib
+import os
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]  # the checkout: lessons, figures, the learner's folder
@@ -13,6 +15,18 @@ FIGURES = ROOT / "figures"
 WORK = ROOT / "work"  # the learner's own copies, figures and record; git ignores it
 
 _EXPORTED = {"check": "checks"} | dict.fromkeys(("progress", "reset", "predict", "reveal", "calibration"), "learner")
+
+
+def let_figures_show() -> None:
+    """In a notebook's kernel an MPLBACKEND inherited from the shell, meant for scripts, would swallow every figure."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    backend = os.environ.get("MPLBACKEND", "").lower()
+    for_notebooks = ("module://", "inline", "widget", "ipympl", "nbagg", "notebook")
+    if hasattr(shell, "kernel") and backend and not backend.startswith(for_notebooks):
+        shell.run_line_magic("matplotlib", "inline")
+
+
+let_figures_show()
 
 
 def __getattr__(name: str):

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from kto_course import ROOT
+from kto_lab.command import run_command
 
 NEEDED_MB = 1500
 
@@ -100,4 +101,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

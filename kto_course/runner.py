@@ -16,6 +16,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from tqdm import tqdm
 
+from kto_lab.command import run_command
+
 CELL_TIMEOUT = 120  # seconds; nbclient can wait for ever without one
 
 # Kernels inherit it. Two lessons at once with two threads each would spin against each other, many times slower.
@@ -66,9 +68,9 @@ def execute(notebook, folder: Path, name: str) -> LessonRun:
     )
     memory, failure, start = _PeakMemory(), None, time.perf_counter()
     memory.start()
-    learners_own = os.environ.get("KTO_PROGRESS")
     progress = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-    os.environ["KTO_PROGRESS"] = progress.name
+    learners_own = {name: os.environ.pop(name, None) for name in ("KTO_PROGRESS", "MPLBACKEND")}
+    os.environ["KTO_PROGRESS"] = progress.name  # and no MPLBACKEND: one that is meant for scripts hides all figures
     try:
         client.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
@@ -83,8 +85,7 @@ def execute(notebook, folder: Path, name: str) -> LessonRun:
         memory.join()
         progress.cleanup()
         del os.environ["KTO_PROGRESS"]
-        if learners_own is not None:
-            os.environ["KTO_PROGRESS"] = learners_own
+        os.environ.update({name: value for name, value in learners_own.items() if value is not None})
     pictures = sum(
         "image/png" in output.get("data", {})
         for cell in notebook.cells
@@ -117,4 +118,4 @@ def run_lessons(paths: list[Path]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_lessons([Path(argument) for argument in sys.argv[1:]]))
+    sys.exit(run_command(run_lessons, [Path(argument) for argument in sys.argv[1:]]))

@@ -20,6 +20,7 @@ from pathlib import Path
 import nbformat
 
 from kto_course.runner import execute
+from kto_lab.command import run_command
 
 SETTINGS = {
     "no vector instructions, 1 thread": {"ATEN_CPU_CAPABILITY": "default", "OMP_NUM_THREADS": "1"},
@@ -88,4 +89,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -78,6 +78,7 @@ class Checkpoint(Callback):
     def start(self, run: Run) -> None:
         if run.parts.estimate_z0 is not mismatched_z0 or run.parts.extra_loss is not None:
             raise ValueError("a checkpoint does not hold the state of estimate_z0 or extra_loss; train that in one go")
+        self.path.parent.mkdir(parents=True, exist_ok=True)  # now: an error here costs no training
         self.fingerprint = fingerprint_of(run)
         if not self.path.exists():
             return

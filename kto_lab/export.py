@@ -4,24 +4,17 @@
 """
 
 import argparse
-import json
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 from transformers.utils import logging as library_logging
 
+from kto_lab.plain import write_jsonl
 from kto_utils.data import pair_up
 from kto_utils.evaluate import collect_feedback
 from kto_utils.model import load_reference_model
 from kto_utils.tokenizer import load_tokenizer
 from kto_utils.world import trained_questions
-
-
-def write_jsonl(path: Path | str, rows: Iterable[Mapping]) -> None:
-    """One JSON object a line, UTF-8, letters as they are."""
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
-        file.writelines(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows)
 
 
 def export_model(folder: Path | str) -> None:

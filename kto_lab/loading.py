@@ -1,12 +1,17 @@
 """The front door to a file of thumbs: `load_feedback` checks every row and gives the good ones. Lesson 11.
 
-`kto_lab.feedback` says what is wrong with a row, `kto_lab.records` finds the rows in the file.
+`kto_lab.records` finds the rows in the file, `kto_lab.rows` says what is wrong with one, `kto_lab.feedback` with all of
+them, `kto_lab.report` what to do about it.
 """
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from kto_lab.feedback import Feedback, RowCheck, checked
+from kto_lab.feedback import Feedback, checked, thumbs_of
+from kto_lab.records import ColumnError
+from kto_lab.report import columns_advice
+from kto_lab.rows import RowCheck
 from kto_utils.data import tokenize_feedback
 
 
@@ -48,14 +53,23 @@ def load_feedback(
         duplicates the first is good; of opposite labels none is, since which one is right is not ours to guess.
 
     Raises:
-        FeedbackError: strict, and a row was rejected. Its `report` is complete.
+        FeedbackError: strict, and a row was rejected, or there is none. Its `report` is complete.
         FileNotFoundError, FileExistsError: no such file; a side file is in the way.
         TypeError, ValueError: unusable arguments, an unknown extension, a missing column, no Parquet file.
 
     Lesson 11 uses it on a messy export.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            f"path is a {type(path).__name__}; load_feedback reads a file. A DataFrame can be written as one: "
+            "frame.to_json('thumbs.jsonl', orient='records', lines=True)"
+        )
     check = RowCheck(path, labels, columns, _cut_to_nothing(tokenizer, max_length))
-    return checked(path, check, accept, strict, side_file, overwrite)
+    try:
+        return checked(path, check, accept, strict, side_file, overwrite)
+    except ColumnError as error:
+        error.args = (f"{error.found}. {columns_advice(error.names, check.names, terminal=False)}",)
+        raise
 
 
 def _cut_to_nothing(tokenizer, max_length: int | None) -> Callable[[Mapping, int], str | None] | None:
@@ -68,13 +82,25 @@ def _cut_to_nothing(tokenizer, max_length: int | None) -> Callable[[Mapping, int
         raise ValueError(f"max_length is {max_length}; it must be at least 1")
 
     def reason(row: Mapping, prompt_bytes: int) -> str | None:
+        if not isinstance(row["prompt"], str):
+            return _chat_cut_to_nothing(row["prompt"], tokenizer, max_length)
         # A text has no more tokens than bytes: behind BOS and a shorter prompt there is room for a completion token.
         if 1 + prompt_bytes < max_length:
             return None
         try:
-            tokenize_feedback(row, tokenizer, max_length)
+            for thumb in thumbs_of(row):
+                tokenize_feedback(thumb, tokenizer, max_length)
         except ValueError as error:
             return str(error)
         return None
 
     return reason
+
+
+def _chat_cut_to_nothing(prompt: list[dict], tokenizer, max_length: int) -> str | None:
+    if not getattr(tokenizer, "chat_template", None):
+        raise ValueError("the rows are chats and the tokenizer has no chat template; name the one of your model")
+    n = len(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False))
+    if n < max_length:
+        return None
+    return f"no token of the reply is left: the prompt takes {n} tokens and max_length is {max_length}"

@@ -76,5 +76,5 @@ def write_export(path: Path | str, seed: int, n_broken: int = 60, n_sent_twice: 
     lines += rng.sample(lines, n_sent_twice)
     lines += [_broken(rng.choice(ratings), rng) for _ in range(n_broken)]
     rng.shuffle(lines)
-    content = _line(list(COLUMNS)) + b"".join(lines) + _line(ratings[0])[:-9]
+    content = _line(list(COLUMNS)) + b"".join(lines) + _line(ratings[0])[:-40]
     Path(path).write_bytes(content)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from kto_lab import RESULTS
 from kto_lab.mutants import MUTANTS, Edit, Mutant, applied, diff
+from kto_lab.plain import to_json, write_whole
 from kto_utils import model
 from kto_utils.data import pair_up, unpair
 from kto_utils.evaluate import collect_feedback, completion_logps, exact_kl, rates, sample
@@ -287,9 +288,7 @@ def run_all(file: Path = RESULTS_FILE) -> None:
         "command": "python course.py museum", "steps": STEPS, "batch_size": BATCH_SIZE,
         "before": _score(model.load_reference_model(), seed=0), "runs": results,
     }  # fmt: skip
-    temporary = file.with_name(file.name + ".part")
-    temporary.write_text(json.dumps(text, separators=(",", ":")) + "\n", encoding="utf-8")
-    os.replace(temporary, file)
+    write_whole(file, [to_json(text, separators=(",", ":")), "\n"])
     print(f"wrote {file.name}: {len(results)} runs")
 
 

@@ -11,7 +11,6 @@ all on a validation seed and with 10 rounds; at the larger rates most of the onl
 """
 
 import json
-import os
 import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from kto_lab import RESULTS
 from kto_lab.comparison.findings import Spread, spread
 from kto_lab.comparison.scores import rounded
 from kto_lab.online import from_a_file, from_the_policy, train_online_kto
+from kto_lab.plain import to_json, write_whole
 from kto_lab.price import sampled_kl
 from kto_utils.evaluate import collect_feedback, completion_logps, rates
 from kto_utils.model import load_reference_model, reference_of
@@ -132,11 +132,9 @@ def run_all(file: Path = RESULTS_FILE) -> dict:
         "search": search,
         "runs": [train_and_score(*job, watched=job[1] in WATCHED_SEEDS) for job in tqdm(table, "seeds")],
     }  # fmt: skip
-    lists = {key: "[\n" + ",\n".join(map(json.dumps, results[key])) + "\n]" for key in ("search", "runs")}
-    parts = [f"{json.dumps(key)}: {lists.get(key) or json.dumps(value)}" for key, value in results.items()]
-    temporary = file.with_name(file.name + ".part")
-    temporary.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
-    os.replace(temporary, file)
+    lists = {key: "[\n" + ",\n".join(map(to_json, results[key])) + "\n]" for key in ("search", "runs")}
+    parts = [f"{to_json(key)}: {lists.get(key) or to_json(value)}" for key, value in results.items()]
+    write_whole(file, ["{\n", ",\n".join(parts), "\n}\n"])
     return results
 
 

@@ -7,26 +7,30 @@ goes on behind it. Nothing larger than one record (JSONL, CSV) or 1,000 rows (Pa
 import csv
 import io
 import json
+import re
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
+from kto_lab.whole_file import BOM, hint_for_extension, problem_of
+
 MAX_RECORD_BYTES = 2**24  # a file without line ends, or with a quote that never closes, must not fill the memory
 MAX_RECORD_LINES = 1_000
 MAX_DEPTH = 100  # of JSON; where recursion ends depends on the Python version, this does not
 PARQUET_BATCH = 1_000  # rows
-BOM = b"\xef\xbb\xbf"
+MissingColumn = Callable[[Sequence[str]], str | None]
 
 
 class Fault(NamedTuple):
-    """Why a record or row cannot be used: one of the kinds of `data.KINDS`, and a sentence."""
+    """Why a record or row cannot be used: one of the kinds of `report.KINDS`, and a sentence without its full stop."""
 
     kind: str
     reason: str
+    value: object = None  # a label without a meaning
 
 
 class Record(NamedTuple):
@@ -47,6 +51,10 @@ class Unreadable(NamedTuple):
     reason: str
 
 
+_KINDS_OF_JSON = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "true or false",
+                  type(None): "null"}  # fmt: skip
+
+
 class _FieldTwice(ValueError):
     pass
 
@@ -57,6 +65,20 @@ def _object(pairs: list[tuple[str, object]]) -> dict:
         names = [name for name, _ in pairs]
         raise _FieldTwice(next(name for name in names if names.count(name) > 1))
     return fields
+
+
+class ColumnError(ValueError):
+    """A table without a column that is needed, or with one twice."""
+
+    def __init__(self, path: Path, problem: str, names: Sequence[str]):
+        self.found = f"{path.name} has {problem}; its columns are {list(names)}{_separator_hint(names)}"
+        self.names = list(names)
+        super().__init__(self.found)
+
+
+def _separator_hint(names: Sequence[str]) -> str:
+    found = next((sign for sign in ";\t|" if len(names) == 1 and sign in names[0]), None)
+    return f"; they seem to be separated by {found!r}: save the file with commas" if found else ""
 
 
 _decode_json = json.JSONDecoder(object_pairs_hook=_object).decode
@@ -96,6 +118,32 @@ def _is_deeper(value: object, limit: int) -> bool:
     return False
 
 
+# What is left of a JSON text that ends inside a word or a number.
+_BEGUN = re.compile(
+    r"t(r(ue?)?)?|f(a(l(se?)?)?)?|n(u(ll?)?)?|N(aN?)?|-?(I(n(f(i(n(i(ty?)?)?)?)?)?)?)?|\.|[eE][-+]?"
+)
+
+
+def _ends_early(error: json.JSONDecodeError) -> bool:
+    """Whether the text is the beginning of JSON, so that only its end is missing."""
+    rest = error.doc[error.pos :]
+    if error.msg.startswith("Unterminated string") or not rest.strip():
+        return True
+    if error.msg.startswith("Invalid \\uXXXX"):
+        return len(rest) < 5 or bool(re.fullmatch(r"\\?u?[0-9a-fA-F]{0,4}", rest))
+    return bool(_BEGUN.fullmatch(rest.rstrip()))
+
+
+def _no_json(error: ValueError, raw: bytes) -> str:
+    begins = raw.lstrip()[:1]
+    hint = ""
+    if begins == b"{" and b"'" in raw[:3]:
+        hint = "; it looks like a printed Python dict"
+    elif begins not in (b"{", b"["):
+        hint = "; an object begins with {"
+    return f"no JSON: {error}{hint}"
+
+
 def _parse_json(raw: bytes, complete: bool) -> tuple[dict | None, Fault | None]:
     """The object of one line, or what is wrong with the line; complete says whether it had a line end."""
     cut_off = Fault("cut_off", "the file ends in the middle of this line")
@@ -112,15 +160,16 @@ def _parse_json(raw: bytes, complete: bool) -> tuple[dict | None, Fault | None]:
     except RecursionError:
         return None, too_deep
     except ValueError as error:
-        return None, Fault("malformed", f"no JSON: {error}") if complete else cut_off
+        begun = not complete and isinstance(error, json.JSONDecodeError) and _ends_early(error)
+        return None, cut_off if begun else Fault("malformed", _no_json(error, raw))
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _is_deeper(fields, MAX_DEPTH):
         return None, too_deep
     if not isinstance(fields, dict):
-        return None, Fault("not_an_object", f"the line holds a {type(fields).__name__}; it must hold an object {{...}}")
+        return None, Fault("not_an_object", f"the line holds {_KINDS_OF_JSON[type(fields)]}, no object")
     return fields, None
 
 
-def _read_jsonl(path: Path, needed: Sequence[str]) -> Iterator[Record]:
+def _read_jsonl(path: Path, missing_column: MissingColumn) -> Iterator[Record]:
     at_byte = 0
     with path.open("rb") as file:
         for number, (line, size) in enumerate(_lines(file), start=1):
@@ -156,15 +205,37 @@ def _csv_fields(raw: bytes, header: Sequence[str], complete: bool) -> tuple[dict
     if not raw.strip():
         return None, Fault("blank_line", "the line is blank")
     cells, fault = _parse_csv(raw)
-    if not complete:  # the last cell may be a part of what was to be written, 1 of 12
-        fault = Fault("cut_off", "the file's last line has no line end, so its last cell may be cut off")
+    n_cells = 0 if cells is None else len(cells)
+    # The last line needs no line end (RFC 4180, 2.2): cells that are missing or open show where it was cut.
+    if not complete and n_cells < len(header):
+        fault = Fault("cut_off", f"the file ends in the middle of this line, of which {n_cells} cells can be read")
     if cells is not None and len(cells) != len(header):
         return None, fault or Fault("field_count", f"{len(cells)} cells; the header has {len(header)}")
     return cells and dict(zip(header, cells, strict=True)), fault
 
 
+def _is_open(line: bytes, inside: bool) -> bool:
+    """Whether a quoted cell goes on in the next line; inside: whether one was open before this line.
+
+    A quote opens a cell only as its first character; elsewhere in an unquoted cell it is a character like any other.
+    """
+    at = 0
+    while True:
+        if not inside and line[at : at + 1] == b'"':
+            inside, at = True, at + 1
+        if inside:
+            while (at := line.find(b'"', at) + 1) and line[at : at + 1] == b'"':
+                at += 1  # two quotes stand for one
+            if not at:
+                return True
+            inside = False
+        at = line.find(b",", at) + 1
+        if not at:
+            return False
+
+
 class _CSVLines:
-    """Groups lines into records: a record goes on while a quote is open. Lines can be given back."""
+    """Groups lines into records: a record goes on while a quoted cell is open. Lines can be given back."""
 
     def __init__(self, file: io.BufferedReader):
         self.lines, self.returned = _lines(file), deque()
@@ -174,11 +245,12 @@ class _CSVLines:
 
     def take(self) -> list[tuple[bytes, int]]:
         """The lines of the next record; none at the end of the file."""
-        taken, quotes, size = [], 0, 0
+        taken, is_open, size = [], False, 0
         while found := self._next():
             taken.append(found)
-            quotes, size = quotes + found[0].count(b'"'), size + found[1]
-            if quotes % 2 == 0 or len(taken) == MAX_RECORD_LINES or size > MAX_RECORD_BYTES:
+            line, size = found[0], size + found[1]
+            is_open = _is_open(line, is_open) if b'"' in line else is_open
+            if not is_open or len(taken) == MAX_RECORD_LINES or size > MAX_RECORD_BYTES:
                 break
         return taken
 
@@ -186,7 +258,7 @@ class _CSVLines:
         self.returned.extendleft(reversed(lines))
 
 
-def _read_csv(path: Path, needed: Sequence[str]) -> Iterator[Record]:
+def _read_csv(path: Path, missing_column: MissingColumn) -> Iterator[Record]:
     with path.open("rb") as file:
         lines = _CSVLines(file)
         taken = lines.take()
@@ -194,7 +266,7 @@ def _read_csv(path: Path, needed: Sequence[str]) -> Iterator[Record]:
         if fault or not header:
             why = fault.reason if fault else "the file is empty"
             raise ValueError(f"{path.name}: the header cannot be read ({why})")
-        _check_columns(path, header, needed)
+        _check_columns(path, header, missing_column)
         number, at_byte = 1 + len(taken), sum(size for _, size in taken)
         while taken := lines.take():
             whole = b"".join(line for line, _ in taken)
@@ -233,14 +305,14 @@ def _parquet_fault(fields: dict) -> Fault | None:
     return None
 
 
-def _read_parquet(path: Path, needed: Sequence[str]) -> Iterator[Record]:
+def _read_parquet(path: Path, missing_column: MissingColumn) -> Iterator[Record]:
     import pyarrow
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            _check_columns(path, names, needed)
+            _check_columns(path, names, missing_column)
             for batch in file.iter_batches(batch_size=PARQUET_BATCH):
                 columns = [_values(column) for column in batch.columns]
                 for row in zip(*columns, strict=True):
@@ -250,12 +322,12 @@ def _read_parquet(path: Path, needed: Sequence[str]) -> Iterator[Record]:
         raise ValueError(f"{path.name}: Parquet that cannot be read, perhaps cut off ({error})") from error
 
 
-def _check_columns(path: Path, names: Sequence[str], needed: Sequence[str]) -> None:
-    missing = [name for name in needed if name not in names]
+def _check_columns(path: Path, names: Sequence[str], missing_column: MissingColumn) -> None:
+    missing = missing_column(names)
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if missing or twice:
-        problem = f"no column {missing[0]!r}" if missing else f"the column {twice[0]!r} twice"
-        raise ValueError(f"{path.name} has {problem}; its columns are {list(names)}")
+        problem = f"no column {missing!r}" if missing else f"the column {twice[0]!r} twice"
+        raise ColumnError(path, problem, names)
 
 
 READERS = {".jsonl": _read_jsonl, ".ndjson": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
@@ -269,8 +341,21 @@ def format_of(path: Path | str) -> str:
     """
     extension = Path(path).suffix.lower()
     if extension not in READERS:
-        raise ValueError(f"{Path(path).name}: the extension must be one of {', '.join(READERS)}")
+        known = ", ".join(READERS)
+        raise ValueError(f"{Path(path).name}: the extension must be one of {known}{hint_for_extension(Path(path))}")
     return extension
+
+
+def _without_last_blanks(records: Iterator[Record]) -> Iterator[Record]:
+    """Blank lines at the end of a file are no rows; between rows they are."""
+    blank = []
+    for record in records:
+        if record.fault is not None and record.fault.kind == "blank_line":
+            blank.append(record)
+            continue
+        yield from blank
+        blank.clear()
+        yield record
 
 
 def _size_of(path: Path) -> tuple[int, str]:
@@ -286,26 +371,27 @@ def _size_of(path: Path) -> tuple[int, str]:
         raise ValueError(f"{path.name}: Parquet that cannot be read, perhaps cut off ({error})") from error
 
 
-def read_records(path: Path | str, needed: Sequence[str], description: str = "") -> Iterator[Record]:
+def read_records(path: Path | str, missing_column: MissingColumn, description: str = "") -> Iterator[Record]:
     """Every record of a file in order, a progress bar in a terminal. A CSV's header is no record.
 
     Args:
         path: .jsonl, .ndjson (one object a line), .csv (comma, UTF-8, with a header) or .parquet.
-        needed: columns that a CSV or Parquet file must have.
+        missing_column: names the first column that the columns of a CSV or Parquet file lack, or gives None.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: an unknown extension, a CSV without a readable header, a missing column, a column twice, a file
-            that is no Parquet. A broken record raises nothing.
+        ValueError: a file that is wrong as a whole, or whose columns are. A broken record raises nothing.
     """
     path = Path(path)
     read = READERS[format_of(path)]
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
+    if format_of(path) != ".parquet" and (problem := problem_of(path)):
+        raise ValueError(f"{path.name} {problem}")
     total, unit = _size_of(path)
     with tqdm(total=total, unit=unit, unit_scale=True, desc=description, disable=not sys.stderr.isatty()) as bar:
         done = 0
-        for number, record in enumerate(read(path, needed), start=1):
+        for number, record in enumerate(_without_last_blanks(read(path, missing_column)), start=1):
             done += record.size
             if number % 1_000 == 0:
                 bar.update(done - bar.n)

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from kto_lab import RESULTS, SCRIPTS, trl_pitfalls
+from kto_lab.plain import to_json, write_whole
 from kto_utils import __version__
 
 RESULTS_FILE = RESULTS / "scaling_results.json"
@@ -308,9 +309,7 @@ def run_all(file: Path = RESULTS_FILE) -> None:
             "pitfalls": trl_pitfalls.pitfalls(),
             "points": points,
         }
-    temporary = file.with_name(file.name + ".part")
-    temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, file)
+    write_whole(file, [to_json(results, indent=1), "\n"])
     print(f"wrote {file.name}")
 
 
@@ -327,6 +326,6 @@ def load_results(file: Path = RESULTS_FILE) -> dict:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["measure"]:
-        Path(sys.argv[3]).write_text(json.dumps(measure(*json.loads(sys.argv[2]))), encoding="utf-8")
+        write_whole(sys.argv[3], [to_json(measure(*json.loads(sys.argv[2])))])
     else:
         run_all()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 
 FIELDS = ("input_ids", "attention_mask", "label_mask")
@@ -10,8 +11,8 @@ FIELDS = ("input_ids", "attention_mask", "label_mask")
 def mismatched(examples: Sequence[Mapping]) -> list[dict]:
     """Gives every prompt the completion of the row before it; row 0 gets the last row's.
 
-    A rotation leaves no row with its own completion, for any number of rows from 2 on. (Reversing the list,
-    which looks as good, keeps the middle row of an odd batch with its own.) Direction as in TRL 1.16.
+    A rotation leaves no row with its own completion, for any number of rows from 2 on. (Reversing the list, which looks
+    as good, keeps the middle row of an odd batch with its own.) Direction as in TRL 1.16.
 
     Args:
         examples: as returned by `data.tokenize_feedback`.
@@ -52,7 +53,7 @@ def check_example(example: Mapping, name: str, max_length: int | None = None) ->
     missing = [field for field in (*FIELDS, "label") if field not in example]
     if missing:
         raise KeyError(f"{name} has no {', '.join(missing)}; use data.tokenize_feedback first")
-    if not isinstance(example["label"], bool):
+    if not isinstance(example["label"], (bool, np.bool_)):
         raise TypeError(f"{name}: label is {example['label']!r}; it must be True or False")
     _check_fields(example, name, max_length)
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from itertools import takewhile
 from pathlib import Path
 
+import numpy as np
+
 EIGHT_ROWS_FILE = Path(__file__).parent / "assets" / "eight_rows.jsonl"
 
 
@@ -29,7 +31,7 @@ def load_eight_rows() -> list[dict]:
 
 def _text_field(row: Mapping, field: str, empty_allowed: bool = False) -> str:
     if not isinstance(row, Mapping):
-        raise TypeError(f"a row is a {type(row).__name__}; it must be a dict")
+        raise TypeError(f"a row is a {type(row).__name__}; it must be a dict (of a DataFrame: .to_dict('records'))")
     if field not in row:
         raise KeyError(f"the row has no field {field!r}; it has {sorted(row)}")
     text = row[field]
@@ -44,16 +46,15 @@ def check_row(row: Mapping) -> None:
     """Refuses a row that KTO cannot use, saying why.
 
     Raises:
-        KeyError: `prompt`, `completion` or `label` is missing.
-        TypeError: prompt or completion is no string, or label is no bool (1 and "true" are refused too:
-            guessing what they mean is how all rows become thumbs up).
-        ValueError: the completion is empty.
+        KeyError, ValueError: `prompt`, `completion` or `label` is missing; the completion is empty.
+        TypeError: prompt or completion is no string, or label is no bool, Python's or NumPy's (1 and "true" are refused
+            too: guessing what they mean is how all rows become thumbs up).
     """
     _text_field(row, "prompt", empty_allowed=True)
     _text_field(row, "completion")
     if "label" not in row:
         raise KeyError(f"the row has no field 'label'; it has {sorted(row)}")
-    if not isinstance(row["label"], bool):
+    if not isinstance(row["label"], (bool, np.bool_)):
         raise TypeError(f"label is {row['label']!r} ({type(row['label']).__name__}); it must be True or False")
 
 
@@ -103,7 +104,7 @@ def tokenize_feedback(row: Mapping, tokenizer, max_length: int | None = None) ->
                 f"{max_length}; raise max_length or shorten the prompt"
             )
     masks = {"attention_mask": [1] * len(input_ids), "label_mask": label_mask}
-    return {"input_ids": input_ids, **masks, "label": row["label"]}
+    return {"input_ids": input_ids, **masks, "label": bool(row["label"])}
 
 
 def unpair(pairs: Iterable[Mapping], seed: int) -> list[dict]:

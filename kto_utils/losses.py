@@ -1,11 +1,11 @@
 """KTO and DPO as pure functions of log-probabilities. Derived in lessons 06 and 08.
 
-No model, no tokenizer, no configuration in here. Log-probabilities are natural logs, summed over the
-completion's tokens. KTO: arXiv 2402.01306; the form w * (1 - v) of v1, Eq. 7, equals lambda_y - v of the
-v4, Eq. 8.
+No model, no tokenizer, no configuration in here. Log-probabilities are natural logs, summed over the completion's
+tokens. KTO: arXiv 2402.01306; the form w * (1 - v) of v1, Eq. 7, equals lambda_y - v of v4, Eq. 8.
 """
 
 import math
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
@@ -154,7 +154,7 @@ def balanced_weights(n_desirable: int, n_undesirable: int, ratio: float = 1.0) -
     Lesson 06; paper v1, Eq. 8.
     """
     for name, count in (("n_desirable", n_desirable), ("n_undesirable", n_undesirable)):
-        if isinstance(count, bool) or not isinstance(count, int):
+        if isinstance(count, bool) or not isinstance(count, Integral):
             raise TypeError(f"{name} is {count!r}; it must be a whole number")
         if count < 1:
             raise ValueError(f"{name} is {count}; weights can balance two kinds only where each occurs")

@@ -13,8 +13,8 @@ UP, DOWN, NEUTRAL, ACCENT = "#0072B2", "#D55E00", "#666666", "#009E73"
 
 
 def use_course_style() -> None:
-    """Sets the course's matplotlib style: call it once at the top of a lesson."""
-    plt.style.use(STYLE_FILE)
+    """Sets the course's matplotlib style over nothing but matplotlib's own: call it once at the top of a lesson."""
+    plt.style.use(["default", STYLE_FILE])
 
 
 def figures_folder() -> Path:
@@ -40,10 +40,8 @@ def save_figure(fig, name: str, alt: str) -> Path:
     if not name or not all(c.islower() or c.isdigit() or c == "_" for c in name):
         raise ValueError(f"name is {name!r}; use lower-case letters, digits and underscores")
     if len(alt.strip()) < 40:
-        raise ValueError(
-            f"alt text of {name} has {len(alt.strip())} characters; say in a sentence (40 or more) what the "
-            "figure shows"
-        )
+        wanted = "say in a sentence (40 or more) what the figure shows"
+        raise ValueError(f"alt text of {name} has {len(alt.strip())} characters; {wanted}")
     folder = figures_folder()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.png"

@@ -20,6 +20,7 @@ def pytest_configure(config):
     config.option.nbval_cell_timeout = CELL_TIMEOUT
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("PYTHONHASHSEED", "0")
+    os.environ.pop("MPLBACKEND", None)  # one that is meant for scripts would hide all figures
     if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit the folder of the process that started them
         folder = tempfile.mkdtemp(prefix="kto_course_")
         # A test run must not touch the published figures or a learner's progress.

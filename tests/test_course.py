@@ -119,6 +119,24 @@ def test_an_environment_without_working_python_is_made_anew(copy, monkeypatch):
     assert ["venv" in call for call in calls] == [True, False, True, False]
 
 
+@pytest.mark.parametrize("installed", [False, True])
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_made(installed, copy, monkeypatch):
+    _, calls = copy
+    if installed:
+        course.ensure_installed("open")
+        calls.clear()
+
+    def refuse(dir):
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr(course.tempfile, "NamedTemporaryFile", refuse)
+    with pytest.raises(SystemExit, match=r"cannot be written\. Copy the course into a folder of your own"):
+        course.ensure_installed("open")
+    assert not calls
+    if installed:
+        course.ensure_installed("inspect")
+
+
 def test_too_little_disk_is_said_before_anything_is_made(copy, monkeypatch):
     _, calls = copy
     monkeypatch.setattr(course.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 2**29))
@@ -136,6 +154,15 @@ def test_too_little_disk_is_said_before_anything_is_made(copy, monkeypatch):
         ("NewConnectionError: Failed to establish a new connection", "network is down"),
         ("Temporary failure in name resolution\nERROR: No matching distribution found for torch", "network is down"),
         ("ERROR: No matching distribution found for torch==2.13.0", "no build for this machine"),
+        ("ERROR: No matching distribution found for torch==2 (from versions: 1.9, 1.8)", "no build for this machine"),
+        ("ERROR: Could not find a version that satisfies torch==2.13.0 (from versions: none)", "reached no index"),
+        ("WARNING: Retrying ... [Errno -2] Name or service not known (from versions: none)", "network is down"),
+        ("Connection refused", "network is down"),
+        ("SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]", "certificate"),
+        ("ERROR: HTTP error 403 while getting", "refused to answer"),
+        ("ERROR: Could not install due to an OSError: [Errno 13] Permission denied: '/opt'", "folder of your own"),
+        ("[Errno 30] Read-only file system: '/course/.venv'", "folder of your own"),
+        ("OSError: [WinError 5] Access is denied", "folder of your own"),
         ("something else", "start again"),
     ],
 )
@@ -192,8 +219,20 @@ def test_a_file_to_inspect_is_named_from_where_the_learner_stands(monkeypatch):
 
     monkeypatch.setattr(course, "ensure_installed", lambda command: Path("python"))
     monkeypatch.setattr(course.subprocess, "run", fake_run)
-    assert course.main(["inspect", "thumbs.csv"]) == course.main(["doctor"]) == 0
-    assert folders == [None, ROOT]
+    commands = [["inspect", "thumbs.csv"], ["run", "work/01.ipynb"], ["export", "runs"], ["doctor"], ["run"]]
+    assert [course.main(command) for command in commands] == [0] * 5
+    assert folders == [None, None, None, ROOT, None]
+    assert all(Path(name).is_file() for name in course.steps_of("run", [], "python")[0][4:]), "from any folder"
+
+
+def test_a_file_of_the_learner_hides_no_module_of_python(tmp_path):
+    for name in ("csv", "json", "kto_lab"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the learner\'s own file was imported')")
+    (tmp_path / "thumbs.csv").write_text("prompt,completion,label\na,b,true\n")
+    (step,) = course.steps_of("inspect", ["thumbs.csv"], sys.executable)
+    env = course.environment() | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(step, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.stdout.startswith("thumbs.csv: 1 rows, 0 rejected"), done.stderr
 
 
 def test_the_hub_libraries_are_set_offline():

@@ -13,23 +13,30 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
+import pandas
 import pyarrow
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
 import kto_lab.inspect
 from kto_lab import feedback, records
-from kto_lab.feedback import ACCEPTABLE, KINDS, FeedbackError
 from kto_lab.loading import load_feedback
-from kto_utils.data import tokenize_feedback
+from kto_lab.report import ACCEPTABLE, KINDS, REMEDIES, FeedbackError, columns_advice, labels_advice
+from kto_lab.whole_file import BOM, problem_of
+from kto_utils.collator import check_example
+from kto_utils.data import pair_up, tokenize_feedback, unpair
 from kto_utils.losses import balanced_weights
 from kto_utils.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 ONLY_CSV = {"field_count"}
-ONLY_JSONL = {"field_twice", "not_an_object", "missing_prompt", "prompt_not_text", "missing_completion",
+ONLY_CHATS = {"message_malformed", "unknown_role", "empty_turn", "last_not_assistant", "several_turns",
+              "no_common_prompt", "equal_sides", "other_form", "role_order"}  # test_layouts.py
+CHAT = [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "Blue."}]
+ONLY_JSONL = {"field_twice", "mixed_forms", "not_an_object", "missing_prompt", "prompt_not_text", "missing_completion",
               "completion_not_text", "lone_surrogate"}  # fmt: skip
 MAX_LENGTH = 64
 HEADER = b"prompt,completion,label\n"
@@ -110,15 +117,16 @@ def broken(kind, n, extension, rng):
         variants = {
             "not_utf8": [line.replace(b"It", b"\xff"), line.replace(b"USER", b"caf\xe9")],
             "too_long": [line + b"x" * 3000],
-            "cut_off": [line[:-2]],
+            "cut_off": [line.rsplit(b",", 1)[0]],
             "blank_line": [b"", b"  ", b"\r"],
-            "malformed": [b'"' + line, b'"open, ' + line, b'"a"b,c,true', line + b'"'],
+            "malformed": [b'"' + line, b'"open, ' + line, b'"a"b,c,true'],
             "field_count": [line + b",1", line.rsplit(b",", 1)[0], b"word"],
             "empty_prompt": [csv_cells("", completion, b"true"), csv_cells(" \t", completion, b"false")],
             "empty_completion": [csv_cells(prompt, "", b"true"), csv_cells(prompt, "\u00a0", b"true")],
             "missing_label": [csv_cells(prompt, completion, b"")],
+            "messages_as_text": [csv_cells(json.dumps(CHAT), completion, b"true")],
             "label_not_boolean": [
-                csv_cells(prompt, completion, x) for x in (b"1", b"up", b"tRUE", b" true", b"0", b"nan")
+                csv_cells(prompt, completion, x) for x in (b"1", b"up", b"tRUE", b" true", b"0", b"nan", b'true"')
             ],
             "cut_to_nothing": [csv_cells(f"{n} " * 100, completion, b"true")],
             "replacement_character": [csv_cells("caf\ufffd " + prompt, completion, b"true")],
@@ -140,10 +148,12 @@ def broken(kind, n, extension, rng):
             "field_twice": [line[:-1] + b', "label": true}', line[:-1] + b', "x": {"y": 1, "y": 2}}'],
             "not_an_object": [b"[" + line + b"]", b"null", b"3", b'"text"', b"true", b"NaN"],
             "missing_prompt": [line_of(prompt="gone"), line_of(prompt=None), b"{}"],
-            "prompt_not_text": [line_of(prompt=x) for x in (3, ["a"], {"role": "user"}, True)],
+            "prompt_not_text": [line_of(prompt=x) for x in (3, 0.5, True)],
+            "mixed_forms": [line_of(prompt=x) for x in (["a"], {"role": "user"}, [])] + [line_of(completion=[" a"])],
+            "messages_as_text": [line_of(prompt=json.dumps(CHAT)), line_of(completion=str(CHAT))],
             "empty_prompt": [line_of(prompt=x) for x in ("", " ", "\n\t", "\u00a0")],
             "missing_completion": [line_of(completion="gone"), line_of(completion=None)],
-            "completion_not_text": [line_of(completion=x) for x in (0, [" a"], False)],
+            "completion_not_text": [line_of(completion=x) for x in (0, 1.5, False)],
             "empty_completion": [line_of(completion=x) for x in ("", " ", "\u2003")],
             "missing_label": [line_of(label="gone"), line_of(label=None)],
             "label_not_boolean": [line_of(label=x) for x in (1, 0, 1.0, "true", "up", "", [True], {"up": 1})],
@@ -160,7 +170,7 @@ def broken(kind, n, extension, rng):
 def thousand(extension):
     """1,000 broken rows among 400 good ones: (file, row number -> kind, good rows), in a random order."""
     rng = random.Random(0)
-    kinds = [k for k in KINDS if k not in (ONLY_CSV if extension == "jsonl" else ONLY_JSONL) | {"cut_off"}]
+    kinds = [k for k in KINDS if k not in (ONLY_CSV if extension == "jsonl" else ONLY_JSONL) | ONLY_CHATS | {"cut_off"}]
     counts = dict.fromkeys(kinds, 999 // len(kinds) // 2 * 2)
     counts["malformed"] += 999 - sum(counts.values())
     fresh = itertools.count(1)
@@ -193,7 +203,7 @@ def short_records(monkeypatch):
     monkeypatch.setattr(records, "MAX_RECORD_BYTES", 2_000)
 
 
-@pytest.mark.parametrize(("extension", "n_kinds"), [("jsonl", 20), ("csv", 14)])
+@pytest.mark.parametrize(("extension", "n_kinds"), [("jsonl", 22), ("csv", 15)])
 def test_a_thousand_broken_rows_are_all_reported_with_number_and_kind(
     extension, n_kinds, tmp_path, tokenizer, short_records
 ):
@@ -279,8 +289,8 @@ def test_columns_of_other_types_are_reported_and_not_converted(tmp_path):
     chat = pyarrow.table({"prompt": ["p"], "completion": [[{"role": "a", "content": "b"}]], "label": [True]})
     parquet.write_table(chat, path)
     report = load(path).report
-    assert report.rejected == {"completion_not_text": [1]}
-    assert "template" in side_entries(report)[0]["reason"]
+    assert report.rejected == {"mixed_forms": [1]}
+    assert "the prompt is a text and the completion is messages" in side_entries(report)[0]["reason"]
 
 
 # ---------------------------------------------------------------- any bytes at all
@@ -299,6 +309,7 @@ CHAOS = st.lists(
 def conserved(path, header=b""):
     """Loads a file of anything and holds the report against the file itself."""
     content = path.read_bytes()
+    assume(problem_of(path) is None)
     found = load(path)
     report = found.report
     kinds = kind_of_row(report)
@@ -307,12 +318,14 @@ def conserved(path, header=b""):
     assert len(list(found)) == len(found) == report.kept
     entries = side_entries(report)
     assert {entry["row"]: entry["kind"] for entry in entries} == kinds, "the side file and the report differ"
-    every = list(records.read_records(path, []))
+    every = list(records.read_records(path, lambda names: None))
     assert len(every) == report.rows
-    assert header + b"".join(content[r.at_byte :][: r.size] for r in every) == content, "bytes lie in no record"
+    held = header + b"".join(content[r.at_byte :][: r.size] for r in every)
+    assert content.startswith(held), "bytes lie in no record"
+    assert not content[len(held) :].removeprefix(BOM).strip(), "only blank lines at the end are in no record"
     for entry in entries:
         place = content[entry["at_byte"] :][: entry["n_bytes"]]
-        start = 3 if entry["at_byte"] == 0 and place.startswith(records.BOM) else 0
+        start = 3 if entry["at_byte"] == 0 and place.startswith(BOM) else 0
         assert raw_of(entry) == place[start:].removesuffix(b"\n"), f"the side file changed row {entry['row']}"
     return report
 
@@ -327,7 +340,10 @@ def conserved(path, header=b""):
 @example(b"[" * 990 + b"]" * 990)
 def test_any_bytes_as_jsonl_lose_no_row_and_raise_nothing(folder, content):
     report = conserved(write(folder, "chaos.jsonl", content))
-    assert report.rows == len(content.removesuffix(b"\n").split(b"\n")) - (content == b""), "a row is a line"
+    lines = content.removeprefix(BOM).split(b"\n")
+    while lines and not lines[-1].strip():
+        lines.pop()
+    assert report.rows == len(lines), "a row is a line"
 
 
 @settings(max_examples=300)
@@ -366,6 +382,7 @@ ANY_JSON = st.recursive(
 )
 def test_any_json_values_lose_no_row_and_kept_rows_are_good_rows(folder, values, labels):
     path = write(folder, "values.jsonl", as_jsonl(values))
+    assume(problem_of(path) is None)
     found = load(path, labels=labels)
     assert found.report.rows == len(values) == found.report.kept + len(kind_of_row(found.report))
     for row in found:
@@ -380,6 +397,7 @@ GOOD_ROWS = st.lists(
     st.fixed_dictionaries({"prompt": TEXTS, "completion": TEXTS, "label": st.booleans()}).filter(
         lambda row: row["prompt"].strip() and row["completion"].strip()
     ),
+    min_size=1,
     max_size=8,
     unique_by=lambda row: (row["prompt"], row["completion"]),
 )
@@ -389,7 +407,7 @@ GOOD_ROWS = st.lists(
 @given(GOOD_ROWS, st.booleans())
 @example([row_of(1) | {"completion": "0\r"}, row_of(2) | {"prompt": "\r\n0"}], False)
 def test_good_rows_come_back_exactly_from_all_three_formats(folder, rows, bom):
-    mark = records.BOM if bom and rows else b""
+    mark = BOM if bom and rows else b""
     for name, content in (("good.jsonl", mark + as_jsonl(rows)), ("good.csv", mark + as_csv(rows, "\r\n"))):
         found = load_feedback(write(folder, name, content))
         assert list(found) == rows, name
@@ -464,7 +482,7 @@ def test_votes_of_several_users_are_no_duplicates(tmp_path):
     assert "kept, as you asked" in str(kept.report)
 
 
-@pytest.mark.parametrize("kind", ACCEPTABLE)
+@pytest.mark.parametrize("kind", [kind for kind in ACCEPTABLE if kind not in ONLY_CHATS])
 def test_what_is_only_suspicious_can_be_accepted(kind, tmp_path, tokenizer, short_records):
     content, expected, _, _ = thousand("jsonl")
     path = write(tmp_path, "thumbs.jsonl", content)
@@ -580,10 +598,12 @@ def test_a_missing_file_is_named(tmp_path):
     ("content", "message"),
     [
         (b"prompt;completion;label\n", "no column 'prompt'; its columns are .'prompt;completion;label'."),
+        (b"prompt;completion;label\n", "separated by ';': save the file with commas"),
         (b"prompt,completion\na,b\n", "no column 'label'"),
         (b"prompt,prompt,completion,label\n", "the column 'prompt' twice"),
         (b"", "the header cannot be read .the file is empty."),
-        (b"\xff\xfe\n", "the header cannot be read"),
+        (b"\xff\xfa\n", "the header cannot be read"),
+        (b"prompt\tcompletion\tlabel\n", "separated by '.t': save the file with commas"),
     ],
 )
 def test_a_csv_without_its_columns_is_refused(content, message, tmp_path):
@@ -608,9 +628,24 @@ def test_a_quote_too_many_costs_one_line_and_a_quoted_line_break_none(tmp_path):
     assert [(e["row"], e["line"], e["raw"]) for e in side_entries(found.report)] == [(2, 4, 'b,"open,true')]
 
 
-def test_a_complete_last_line_of_jsonl_needs_no_line_end_but_one_of_a_csv_does(tmp_path):
+def test_a_complete_last_line_needs_no_line_end(tmp_path):
     assert len(load_feedback(write(tmp_path, "a.jsonl", as_jsonl([row_of(1)]).rstrip()))) == 1
-    assert load(write(tmp_path, "a.csv", as_csv([row_of(1)]).rstrip())).report.rejected == {"cut_off": [1]}
+    assert len(load_feedback(write(tmp_path, "a.csv", as_csv([row_of(1)]).rstrip()))) == 1
+    assert len(load_feedback(write(tmp_path, "b.csv", HEADER + b'a,"b",true\r\nc,d,"false"'))) == 2
+
+
+@pytest.mark.parametrize("end", [b"c", b"c,d", b'c,"d', b'c,"d,true', b"\xc3"])
+def test_a_csv_that_ends_inside_its_last_line_says_so(end, tmp_path):
+    report = load(write(tmp_path, "a.csv", HEADER + b"a,b,true\n" + end)).report
+    assert report.rejected == {"cut_off": [2]}
+    assert "ends in the middle" in report.reasons["cut_off"]
+
+
+def test_a_last_line_that_is_no_beginning_of_json_is_not_called_cut_off(tmp_path):
+    lines = [str(row_of(n)).encode() for n in range(3)]
+    report = load(write(tmp_path, "a.jsonl", b"\n".join(lines))).report
+    assert report.rejected == {"malformed": [1, 2, 3]}
+    assert "printed Python dict" in report.reasons["malformed"]
 
 
 def test_a_jsonl_file_cut_anywhere_in_its_last_line_says_so_also_inside_a_character(tmp_path):
@@ -727,12 +762,13 @@ def test_inspect_prints_the_report_and_the_weights(tmp_path, capsys):
     path = write(tmp_path, "a.jsonl", as_jsonl([*rows, rows[0], row_of(50) | {"label": "up"}]))
     assert kto_lab.inspect.main([str(path)]) == 1
     out = capsys.readouterr().out
-    assert str(load(path).report) in out
+    assert load(path).report.text(terminal=True) in out
     assert "duplicate                      1   21" in out
     for ratio in (1.0, 4 / 3):
         up, down = balanced_weights(3, 17, ratio)
         assert f"{up:16.4f} {down:19.4f}" in out
-    assert KINDS["label_not_boolean"] in out
+    assert "row 22: the label is 'up'" in out
+    assert "--accept duplicate" in out
     assert kto_lab.inspect.main([str(path), "--labels", "up=true", "--accept", "duplicate"]) == 0
     assert "5 up, 17 down" in capsys.readouterr().out
 
@@ -767,7 +803,7 @@ def test_inspect_says_in_one_line_that_a_folder_is_no_file(tmp_path, capsys):
 def test_inspect_names_the_option_for_a_column_of_another_name(tmp_path, capsys):
     path = write(tmp_path, "a.csv", b"prompt,completion,thumb\np,c,true\n")
     assert kto_lab.inspect.main([str(path)]) == 2
-    assert "--columns, e.g. label=thumb" in capsys.readouterr().err
+    assert "--columns label=thumb\n" in capsys.readouterr().err
     assert kto_lab.inspect.main([str(path), "--columns", "label=thumb"]) == 0
 
 
@@ -827,3 +863,249 @@ def test_inspect_runs_as_a_module_changes_nothing_and_hides_no_module_of_python(
     assert run.stderr == ""
     assert list(tmp_path.iterdir()) == [path]
     assert Path(inspect.__file__).parent != Path(kto_lab.inspect.__file__).parent
+
+
+# ---------------------------------------------------------------- what helps reaches the one who needs it
+
+ANSWERS = [{"question": f"q{n}", "answer": f"a{n}", "thumb": n % 2 == 0} for n in range(6)]
+OPTION = "--columns prompt=question,completion=answer,label=thumb"
+
+
+def test_the_error_shows_one_reason_and_one_remedy_for_each_kind(tmp_path, tokenizer, short_records):
+    content, expected, _, _ = thousand("jsonl")
+    path = write(tmp_path, "thumbs.jsonl", content)
+    with pytest.raises(FeedbackError) as refused:
+        load_feedback(path, tokenizer=tokenizer, max_length=MAX_LENGTH)
+    blocks = str(refused.value).split("which\n")[1].split("\n\n")[0].split("\n")
+    shown = {}
+    for line in blocks:
+        if not line.startswith("    "):
+            kind = line.split()[0]
+            shown[kind] = []
+        else:
+            shown[kind].append(line.strip())
+    assert set(shown) == set(expected.values())
+    for kind, lines in shown.items():
+        first = min(number for number, found in expected.items() if found == kind)
+        assert lines[0].startswith(f"row {first}: "), kind
+        said = " ".join(lines)
+        remedies = (REMEDIES[kind].split("{")[0], "name it: columns=", "as in labels=", "null")
+        assert any(words and words in said for words in remedies), f"{kind} has no remedy"
+
+
+@pytest.mark.parametrize("extension", ["jsonl", "ndjson", "csv", "parquet"])
+def test_fields_of_other_names_are_listed_with_the_option_in_every_format(extension, tmp_path, capsys):
+    path = tmp_path / f"a.{extension}"
+    frame = pandas.DataFrame(ANSWERS)
+    write_frame = {"csv": lambda: frame.to_csv(path, index=False), "parquet": lambda: frame.to_parquet(path)}
+    write_frame.get(extension, lambda: frame.to_json(path, orient="records", lines=True))()
+    with pytest.raises(ValueError, match=r"no (column )?'prompt'") as refused:
+        load_feedback(path)
+    for name in ("question", "answer", "thumb"):
+        assert f"'{name}'" in str(refused.value)
+    assert "columns={'prompt': 'question', 'completion': 'answer', 'label': 'thumb'}" in str(refused.value)
+    assert kto_lab.inspect.main([str(path)]) > 0
+    printed = capsys.readouterr()
+    assert OPTION in printed.out + printed.err
+    assert kto_lab.inspect.main([str(path), *OPTION.split()]) == 0
+    assert "(3 up, 3 down)" in capsys.readouterr().out
+
+
+def test_where_every_row_fails_alike_the_fields_found_and_the_option_are_named(tmp_path, capsys):
+    rows = [row_of(n) | {"prompt": n, "question": "q"} for n in range(5)]
+    path = write(tmp_path, "a.jsonl", as_jsonl(rows))
+    assert kto_lab.inspect.main([str(path)]) == 1
+    out = capsys.readouterr().out
+    assert "every row fails alike; row 1: " in out
+    assert "'prompt', 'completion', 'label', 'question'" in " ".join(out.split())
+    assert "--columns prompt=question\n" in out
+    assert kto_lab.inspect.main([str(path), "--columns", "prompt=question"]) == 0
+    capsys.readouterr()
+    path = write(tmp_path, "b.jsonl", as_jsonl([*rows, row_of(9)]))
+    assert kto_lab.inspect.main([str(path)]) == 1
+    assert "alike" not in capsys.readouterr().out, "one row is good"
+
+
+def test_null_and_missing_are_told_apart(tmp_path):
+    report = load(write(tmp_path, "a.jsonl", as_jsonl([row_of(1) | {"label": None}]))).report
+    assert report.reasons["missing_label"] == "'label' is null"
+    report = load(write(tmp_path, "a.csv", HEADER + b"a,b,\n")).report
+    assert report.reasons["missing_label"] == "'label' is empty"
+    report = load(write(tmp_path, "a.jsonl", as_jsonl([{"prompt": "a", "completion": "b"}]))).report
+    assert report.reasons["missing_label"] == "there is no 'label'; the fields are 'prompt', 'completion'"
+
+
+def test_an_option_names_what_a_shell_would_cut():
+    assert columns_advice(["My question", "completion", "label"], {}, True).endswith("--columns prompt=NAME")
+    assert '"prompt=Question ,' in columns_advice(["Question ", "answer"], {}, True)
+    assert columns_advice(["Question", "completion", "label"], {}, False).endswith("columns={'prompt': 'Question'}")
+    found, given = ["ask", "label", "reply"], {"prompt": "ask", "completion": "answr"}
+    assert columns_advice(found, given, True).endswith("--columns prompt=ask,completion=reply")
+    assert labels_advice({"thumbs up": 2, "thumbs down": 1}, True).endswith('"thumbs up=true,thumbs down=false"')
+    assert labels_advice({1: 2, 0: 1}, False).endswith("labels={1: True, 0: False}")
+
+
+@pytest.mark.parametrize(
+    ("labels", "option"),
+    [(["1.0", "0.0"], "1.0=true,0.0=false"), ([1, -1], "1=true,-1=false"), (["Yes", "No"], "Yes=true,No=false"),
+     ([1, 0, -1], "VALUE=true,VALUE=false"), (["thumbs_up", "meh"], "VALUE=true,VALUE=false")],
+)  # fmt: skip
+def test_usual_labels_are_proposed_and_doubtful_ones_are_not(labels, option, tmp_path, capsys):
+    rows = [row_of(n) | {"label": label} for n, label in enumerate(labels)]
+    path = write(tmp_path, "a.jsonl", as_jsonl(rows))
+    assert kto_lab.inspect.main([str(path)]) == 1
+    assert f"--labels {option}\n" in capsys.readouterr().out
+    if "VALUE" not in option:
+        assert kto_lab.inspect.main([str(path), "--labels", option]) == 0
+    with pytest.raises(FeedbackError, match=r"labels=\{"):
+        load_feedback(path)
+
+
+# ---------------------------------------------------------------- sentences that are true
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.jsonl", b""), ("a.jsonl", b"\n\n \n"), ("a.csv", HEADER), ("a.csv", HEADER + b"\r\n"), ("a.jsonl", BOM)],
+)
+def test_a_file_without_a_row_is_not_all_good(name, content, tmp_path, capsys):
+    path = write(tmp_path, name, content)
+    assert kto_lab.inspect.main([str(path)]) == 1
+    assert capsys.readouterr().out == f"{name}: the file holds no row\n"
+    with pytest.raises(FeedbackError, match=r"holds no row$"):
+        load_feedback(path)
+
+
+@pytest.mark.parametrize(("label", "side"), [(True, "up"), (False, "down")])
+def test_no_weights_says_which_thumbs_there_are(label, side, tmp_path, capsys):
+    kto_lab.inspect.main([str(write(tmp_path, "a.jsonl", as_jsonl([row_of(n, label) for n in range(3)])))])
+    assert f"all 3 good thumbs are {side}" in capsys.readouterr().out
+    kto_lab.inspect.main([str(write(tmp_path, "b.jsonl", as_jsonl([{"prompt": ""}])))])
+    assert "No weights: no row is good." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("tail", [b"\n", b"\n\n\n", b"\r\n\r\n", b"  \n\t", b" "])
+def test_blank_lines_at_the_end_are_no_rows_and_between_rows_they_are(tail, tmp_path):
+    rows = [row_of(1), row_of(2)]
+    for name, whole in (("a.jsonl", as_jsonl(rows)), ("a.csv", as_csv(rows))):
+        assert list(load_feedback(write(tmp_path, name, whole + tail))) == rows
+    report = load(write(tmp_path, "a.jsonl", as_jsonl(rows[:1]) + b"\n" + as_jsonl(rows[1:]) + tail)).report
+    assert report.rejected == {"blank_line": [2]}
+
+
+def test_a_quote_inside_an_unquoted_cell_is_a_character(tmp_path):
+    content = HEADER + b'a 5" pipe,ok,true\nsay "no" twice,"he said ""yes"", then\nleft",false\n,"",true\nb,6",true\n'
+    found = load(write(tmp_path, "a.csv", content))
+    assert [(row["prompt"], row["completion"]) for row in found] == [
+        ('a 5" pipe', "ok"), ('say "no" twice', 'he said "yes", then\nleft'), ("b", '6"')
+    ]  # fmt: skip
+    assert found.report.rejected == {"empty_prompt": [3]}
+
+
+QUOTED = st.lists(st.sampled_from([b'"', b'""', b",", b"a", b" "]), max_size=9).map(b"".join)
+
+
+@settings(max_examples=300)
+@given(QUOTED)
+def test_a_quote_is_open_where_pythons_reader_waits_for_more(line):
+    rows = list(csv.reader([line.decode() + "\n", "z\n"]))
+    assert records._is_open(line + b"\n", False) == (len(rows) == 1)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("extension", ["jsonl", "csv"])
+def test_utf_16_is_named(encoding, extension, tmp_path, capsys):
+    text = (as_jsonl if extension == "jsonl" else as_csv)([row_of(n) for n in range(3)]).decode()
+    path = write(tmp_path, f"a.{extension}", text.encode(encoding))
+    assert kto_lab.inspect.main([str(path)]) == 2
+    err = capsys.readouterr().err
+    assert f"a.{extension} is UTF-16" in err
+    assert "Save it as UTF-8" in err
+
+
+@pytest.mark.parametrize("indent", [None, 0, 2])
+def test_one_json_array_in_a_jsonl_file_is_named_and_the_remedy_works(indent, tmp_path, monkeypatch, capsys):
+    rows = [row_of(n) for n in range(4)]
+    path = write(tmp_path, "it's.jsonl", json.dumps(rows, indent=indent).encode())
+    assert kto_lab.inspect.main([str(path)]) == 2
+    err = capsys.readouterr().err
+    assert "holds one JSON array" in err
+    monkeypatch.chdir(tmp_path)
+    exec(err.split("In Python: ")[1].strip())
+    assert list(load_feedback("lines.jsonl")) == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.jsonl", b"[" + b",\n".join(as_jsonl([row_of(1), row_of(2)]).splitlines()) + b"]", "one JSON array"),
+        ("a.jsonl", json.dumps(row_of(1), indent=2).encode(), "over several lines"),
+        ("a.jsonl", json.dumps([row_of(1)] * 3000).encode(), "one JSON array"),
+        ("a.csv", as_csv([row_of(1), row_of(2)], "\r"), "line ends of CR alone"),
+        ("a.csv", b"PK\x03\x04" + b"x" * 99, "spreadsheet"),
+        ("a.jsonl", b"\x1f\x8b\x08" + b"x" * 99, "gzip"),
+        ("a.jsonl", b"PAR1" + b"x" * 99, "Parquet file"),
+        ("a.json", b"[]", "json.load(open('a.json'"),
+        ("a.xlsx", b"PK", "save the sheet as CSV"),
+        ("a.jsonl.gz", b"", "unpack it first"),
+    ],
+)
+def test_a_file_that_is_wrong_as_a_whole_is_named(name, content, words, tmp_path):
+    with pytest.raises(ValueError, match=name) as refused:
+        load(write(tmp_path, name, content))
+    assert words in str(refused.value)
+
+
+def test_one_list_among_objects_costs_one_row(tmp_path):
+    lines = [b"[" + json.dumps(row_of(1)).encode() + b"]", *as_jsonl([row_of(2), row_of(3)]).splitlines()]
+    report = load(write(tmp_path, "a.jsonl", b"\n".join(lines))).report
+    assert report.rejected == {"not_an_object": [1]}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [{np.int64(1): np.True_, np.int64(0): np.False_}, {np.float64(1.0): True, 0.0: np.False_},
+     {key: bool(key) for key in pandas.Series([1, 0]).unique()}],
+)  # fmt: skip
+def test_numbers_and_booleans_of_numpy_and_pandas_count_as_such(labels, tmp_path):
+    rows = [row_of(n) | {"label": n} for n in (0, 1)]
+    assert [row["label"] for row in load_feedback(write(tmp_path, "a.jsonl", as_jsonl(rows)), labels=labels)] == [
+        False, True
+    ]  # fmt: skip
+    for cells in (b"a,b,1\nc,d,0\n", b"a,b,1.0\nc,d,0.0\n"):
+        path = write(tmp_path, "a.csv", HEADER + cells)
+        assert [row["label"] for row in load_feedback(path, labels=labels)] == [True, False]
+
+
+def test_a_data_frame_instead_of_a_path_is_named(tmp_path):
+    with pytest.raises(TypeError, match=r"path is a DataFrame; .* frame\.to_json"):
+        load_feedback(pandas.DataFrame([row_of(1)]))
+    frame = pandas.DataFrame([row_of(1), row_of(2)])
+    frame.to_json(tmp_path / "thumbs.jsonl", orient="records", lines=True)
+    assert list(load_feedback(tmp_path / "thumbs.jsonl")) == [row_of(1), row_of(2)]
+
+
+@pytest.mark.parametrize("label", [np.True_, np.False_, np.bool_(1), pandas.Series([True])[0]])
+def test_a_boolean_of_numpy_in_a_row_is_a_boolean(label, tokenizer):
+    row = row_of(1) | {"label": label}
+    made = tokenize_feedback(row, tokenizer)
+    assert made["label"] is bool(label)
+    check_example(made | {"label": label}, "row 0")
+    pairs, left_over = pair_up([row, row | {"label": not label}], seed=0)
+    assert (len(pairs), left_over) == (1, [])
+    with pytest.raises(TypeError, match=r"label is np\.int64"):
+        tokenize_feedback(row | {"label": np.int64(1)}, tokenizer)
+
+
+def test_a_count_of_numpy_is_a_whole_number():
+    labels = pandas.Series([True] * 3 + [False] * 12)
+    assert balanced_weights(labels.sum(), (~labels).sum()) == (4.0, 1.0)
+    with pytest.raises(TypeError, match="whole number"):
+        balanced_weights(np.float64(3.0), 12)
+
+
+def test_a_data_frame_as_rows_is_named_with_what_to_pass():
+    frame = pandas.DataFrame([{"prompt": "p", "chosen": "c", "rejected": "d"}])
+    with pytest.raises(TypeError, match=r"of a DataFrame: \.to_dict\('records'\)"):
+        unpair(frame, seed=0)
+    assert len(unpair(frame.to_dict("records"), seed=0)) == 2

@@ -57,6 +57,16 @@ def test_the_same_figure_gives_the_same_bytes_and_names_no_software(figure):
     assert b"matplotlib" not in first.lower()
 
 
+@pytest.mark.parametrize("theirs", ["dark_background", "ggplot", "classic"])
+def test_the_course_s_style_inherits_nothing_from_the_reader_s_own(theirs):
+    use_course_style()
+    pure = dict(plt.rcParams)
+    plt.style.use(theirs)
+    plt.rcParams["lines.linewidth"] = 9.0
+    use_course_style()
+    assert {name: plt.rcParams[name] for name in pure if plt.rcParams[name] != pure[name]} == {}
+
+
 def test_alt_text_is_stored_on_one_line(figure):
     path = save_figure(figure, "a", alt="  " + ALT.replace(" ", "\n  ") + "\n")
     assert path.with_suffix(".txt").read_text(encoding="utf-8") == ALT + "\n"

@@ -11,8 +11,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from kto_lab.real import chat_model, measure, protocol, questions, report, results, sampling, story
 from kto_lab.real import __main__ as command
+from kto_lab.real import chat_model, measure, protocol, questions, report, results, sampling, story
 from kto_lab.real.sampling import Reply
 from kto_utils.model import tiny_llama
 
@@ -93,7 +93,8 @@ def test_an_answer_counts_as_a_whole_word_in_any_case(text, right):
 
 def test_an_accent_or_another_spelling_is_no_mistake():
     brazil = next(one for one in questions.capitals()[1] if "Brazil" in one.question)
-    assert questions.is_right(brazil, "Brasília") and questions.is_right(brazil, "It is Brasilia.")
+    assert questions.is_right(brazil, "Brasília")
+    assert questions.is_right(brazil, "It is Brasilia.")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,8 @@ def test_brief_is_ended_within_thirty_words(n_words, ended, brief):
 
 def test_the_two_judges_differ_on_a_brief_wrong_answer():
     asked, wrong = questions.Asked("?", ("Oslo",)), Reply((1,), (2,), "Bergen.", True)
-    assert questions.likes_brief(asked, wrong) and not questions.likes_right_and_brief(asked, wrong)
+    assert questions.likes_brief(asked, wrong)
+    assert not questions.likes_right_and_brief(asked, wrong)
 
 
 # Sampling and rows
@@ -177,7 +179,8 @@ def test_pairs_join_replies_to_one_question_and_use_each_once():
 
     thumbs = [thumb(0, (1,), True), thumb(0, (2,), False), thumb(0, (3,), False), thumb(1, (4,), True)]
     (pair,) = story.pairs_of(thumbs, 0)
-    assert pair["chosen"]["input_ids"] == [0, 1] and pair["rejected"]["input_ids"] in ([0, 2], [0, 3])
+    assert pair["chosen"]["input_ids"] == [0, 1]
+    assert pair["rejected"]["input_ids"] in ([0, 2], [0, 3])
 
 
 @pytest.mark.parametrize("name", list(protocol.METHODS))
@@ -191,7 +194,8 @@ def test_every_method_tells_its_story_and_leaves_the_reference_alone(name, small
     bits = [weight.clone() for weight in reference.parameters()]
     after = told.after(name)
     assert all(torch.equal(a, b) for a, b in zip(bits, reference.parameters(), strict=True))
-    assert len(after["history"]) == protocol.STEPS and after["n_up"] + after["n_down"] == 12
+    assert len(after["history"]) == protocol.STEPS
+    assert after["n_up"] + after["n_down"] == 12
     assert after["kl"]["k1"][0] != 0.0
     assert {"thumbs_up", "right", "brief", "ended", "words"} == set(after["held_out"])
     assert json.loads((tmp_path / f"{name}.json").read_text())["history"] == after["history"]
@@ -239,9 +243,11 @@ def test_the_command_tells_all_reports_and_resumes(small, tmp_path, capsys):
     assert command.main(arguments) == 0
     shown = capsys.readouterr()
     assert "KTO: training 2/2" in shown.err
-    assert "thumbs-up on held-out questions" in shown.out and "before:" in shown.out
+    assert "thumbs-up on held-out questions" in shown.out
+    assert "before:" in shown.out
     page = (tmp_path / "report_kto.html").read_text(encoding="utf-8")
-    assert "<table>" in page and "http" not in page
+    assert "<table>" in page
+    assert "http" not in page
     assert command.main(arguments) == 0
     assert "training" not in capsys.readouterr().err
 

@@ -1,5 +1,8 @@
 """python -m kto_course.interview: questions in the terminal."""
 
-from kto_course.interview.terminal import main
+import sys
 
-main()
+from kto_course.interview.terminal import main
+from kto_lab.command import run_command
+
+sys.exit(run_command(main))

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from kto_lab.bench.figures import draw_figures
 from kto_lab.bench.report import table
 from kto_lab.bench.results import RESULTS_FILE, available_cores, load_results, run_all, write_results
 from kto_lab.bench.workloads import TIMED, WORKLOADS
+from kto_lab.command import run_command
 
 PUBLISHED_FIGURES = Path(__file__).parents[2] / "figures"
 
@@ -40,4 +42,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -12,6 +12,7 @@ from kto_lab.bench.measure import measure
 from kto_lab.bench.report import targets_of
 from kto_lab.bench.turns import take_turns
 from kto_lab.bench.workloads import WORKLOADS
+from kto_lab.plain import to_json, write_whole
 
 RESULTS_FILE = RESULTS / "bench_results.json"
 
@@ -84,6 +85,4 @@ def write_results(results: Mapping, file: Path = RESULTS_FILE) -> None:
             return {name: short(entry) for name, entry in value.items()}
         return [short(entry) for entry in value] if isinstance(value, list | tuple) else value
 
-    temporary = file.with_name(file.name + ".part")
-    temporary.write_text(json.dumps(short(dict(results)), indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, file)
+    write_whole(file, [to_json(short(dict(results)), indent=1), "\n"])

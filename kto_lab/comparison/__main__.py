@@ -1,8 +1,10 @@
 """`python course.py experiments`: makes the runs of the comparison and the exploratory ones that are missing."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 
+from kto_lab.command import run_command
 from kto_lab.comparison.exploratory import EXPERIMENTS, experiment, jobs
 from kto_lab.comparison.results import Results, Store, recheck, run_all
 
@@ -33,4 +35,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -34,6 +34,7 @@ from kto_lab.comparison.runs import train_and_score
 from kto_lab.comparison.scores import reference_scores, rounded
 from kto_lab.comparison.search import Cell, Search
 from kto_lab.comparison.settings import Setting, changes, key_of, setting_from
+from kto_lab.plain import plain, to_json
 
 RESULTS_FILE = RESULTS / "comparison.jsonl"
 COMMAND = "python course.py experiments"
@@ -143,7 +144,7 @@ class Store:
                 setting, seed = futures[future]
                 run = {"setting": changes(setting), "seed": seed, **future.result()}
                 self.runs[key_of(setting, seed)] = run
-                lines.write(json.dumps(run) + "\n")
+                lines.write(to_json(run) + "\n")
                 lines.flush()
 
     def search(self, condition: str, method: str, small: bool = True) -> Search:
@@ -237,7 +238,7 @@ def differences(run: Mapping) -> dict[str, tuple]:
     up to rounding, which decides there whether it counts as positive.
     """
     setting = setting_from(run["setting"])
-    fresh = train_and_score(setting, run["seed"], run["seed"] in VALIDATION_SEEDS)
+    fresh = plain(train_and_score(setting, run["seed"], run["seed"] in VALIDATION_SEEDS))
     leeway = {"z0_positive": 1.01 / setting.steps}
     return {name: (run[name], fresh.get(name)) for name in run if name not in ("setting", "seed")
             and not _same(run[name], fresh.get(name), leeway.get(name, 1e-6))}  # fmt: skip

@@ -32,9 +32,9 @@ import torch
 from kto_course import check, predict, reveal
 from kto_course.pictures import lesson_11 as pictures
 from kto_lab import inspect
-from kto_lab.feedback import FeedbackError
 from kto_lab.loading import load_feedback
 from kto_lab.messy import write_export
+from kto_lab.report import FeedbackError
 from kto_utils.data import format_prompt, unpair
 from kto_utils.evaluate import rates
 from kto_utils.losses import balanced_weights
