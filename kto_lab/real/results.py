@@ -91,14 +91,14 @@ def verdicts(runs: Runs) -> dict[str, str]:
     return {name: test(runs) for name, test in TESTS.items()}
 
 
-def table(runs: Runs, measures: tuple[str, ...] = ("thumbs_up", "right", "brief", "words", "kl", "facts")) -> str:
+def table(runs: Runs, measures: tuple[str, ...] = ("thumbs_up", "right", "brief", "kl", "facts")) -> str:
     """A line for the chat model and each method: mean and range over the seeds."""
     titles = {"before": "the chat model itself"} | {name: method.title for name, method in protocol.METHODS.items()}
-    digits = {"words": 1, "kl": 1, "k3": 1}
-    lines = [f"{'':29}" + "".join(f"{measure:>20}" for measure in measures)]
+    digits = {"kl": 1, "k3": 1}
+    lines = [f"{'':29}" + "".join(f"{measure:>18}" for measure in measures)]
     for name, title in titles.items():
         cells = (told(over_seeds(runs, name, measure), digits.get(measure, 2)) for measure in measures)
-        lines.append(f"{title:29}" + "".join(f"{cell:>20}" for cell in cells))
+        lines.append(f"{title:29}" + "".join(f"{cell:>18}" for cell in cells))
     return "\n".join(lines)
 
 

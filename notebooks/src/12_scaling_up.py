@@ -1,17 +1,19 @@
 # %% [markdown]
 # # 12 · Scaling up
 #
-# Start a KTO run of a real model, know its price beforehand, and avoid three pitfalls that raise no error.
+# Take a real chat model from rambling to brief and right, then start the same run at 7B: its price, its pitfalls.
 
 # %% [markdown]
 # **You will be able to**
+# - say what KTO, DPO and SFT did to a real chat model, and read the report that shows it
 # - launch TRL's `KTOTrainer` from a settings file, on one GPU or several
 # - estimate memory and time of a run before you rent a GPU
 # - name three pitfalls of TRL that raise no error, and their remedies
 #
 # **You need first** the reference point of lesson [06](06_kto_loss.ipynb) and the loop of lesson [07](07_train.ipynb).
 #
-# **Time** {{times}}. Deeper: [several processes, and a run that is killed](deeper/12b_several_processes.ipynb).
+# **Time** {{times}}. Deeper: [several processes, and a run that is killed](deeper/12b_several_processes.ipynb); [the
+# real model, row by row](deeper/12c_real_model.ipynb).
 
 # %% [markdown] slide=["You train all", "How many bytes"]
 # **Before you run anything.** You train all weights of a model in float32 with AdamW, and keep the frozen reference in
@@ -33,15 +35,37 @@ from kto_lab.bench import measure
 from kto_lab.bench.results import load_results as load_bench
 from kto_lab.bench.workloads import CONTENDERS
 from kto_lab.export import export_world
+from kto_lab.real import protocol
+from kto_lab.real import results as real
 from kto_utils.plotting import use_course_style
 
 use_course_style()
 torch.set_default_dtype(torch.float64)
 results = scaling.load_results()
+chat_runs = real.load()
 
 # %%
 asked = "Bytes for each trained parameter, reference included, before the first row?"
 predict("bytes_a_parameter", asked, ["4", "12", "16", "20"], guess=None, confidence=None)
+
+# %% [markdown]
+# ## A chat model on your own laptop
+#
+# SmolLM2-135M-Instruct, a real chat model of 135 million parameters, was asked for capitals: 32 countries, four replies
+# each. A judge gave a thumbs-up to a reply that is *right and brief* (it ends within 30 words). Then came `train_kto`,
+# the loop of lesson 07: 24 steps of 8 replies, beta 0.1. One reply to each of six countries that were **not** trained,
+# before and after:
+
+# %%
+before, after = chat_runs["before", 4], chat_runs["kto", 4]
+for (old, ended), (new, _) in list(zip(before["replies"], after["replies"], strict=True))[:6]:
+    print("before:", " ".join(old.split())[:96] + ("" if ended and len(old) < 96 else " ..."))
+    print(" after:", new, "\n")
+
+# %% [markdown]
+# Not every answer is true, but they come at once. That took some minutes of training on two cores, from thumbs alone.
+# `python course.py real` does it on your machine: it fetches the model once (100 MB), takes about half an hour with
+# the plain rival and the report, and can be stopped and resumed. What else changed stands at the end of this lesson.
 
 # %% [markdown] slide=["TRL is", "```"]
 # ## 1. A run is one command and one settings file
@@ -319,8 +343,37 @@ for n in (1, 2, 4, 8):
     print(f"{n} GPUs: {scaling.memory(mine, 4, 1024, processes=n)['total'] / 1e9:6.1f} GB each")
 
 # %% [markdown]
+# ## 6. Did it help? The report
+#
+# A loss curve does not answer this. The chat model from the start of this lesson was measured on 16 countries that it
+# was not trained on, six sampled replies each, before and after; three seeds, five methods, the same 128 replies. Mean
+# and range over the seeds; `kl` in nats a reply, `facts` is the share known of 100 questions about other things:
+
+# %%
+print(real.table(chat_runs))
+
+# %% [markdown]
+# Three things to see. **SFT on the thumbs-up**, the plain rival, goes most of the way: it learns the style from what
+# was liked. **KTO and DPO end alike** here: four replies to each question give DPO its pairs. And **the judge gets
+# what it asked for**: thumbs for brevity alone make all replies brief, and more than a third of them wrong. No loss
+# curve says so; the column `right` does.
+#
+# What was expected, before the seeds were run, and what came out:
+
+# %%
+for name, said in real.verdicts(chat_runs).items():
+    print(f"{protocol.EXPECTED[name]}\n    {said}\n")
+
+# %% [markdown]
+# One expectation was wrong: the model does not know fewer other facts afterwards. Its replies are cut after 32 tokens
+# there, so a short answer may just come in time. One small model, one task and one judge by rules stand behind all
+# this. Your own run deserves the same table: held-out thumbs, distance, length, what else it knew, and twenty replies
+# side by side. `course.py real` writes it as a page.
+
+# %% [markdown]
 # ## Recap
 #
+# 0. Measure what the judge does not see, and read replies: a model learns what was clicked, not what was meant.
 # 1. A run is one command: a launcher, TRL's `KTOTrainer`, a settings file, rows as JSON lines.
 # 2. All weights take about 20 bytes a parameter, LoRA about 2 (frozen, bfloat16). Activations come on top; they grow
 #    with the rows on each GPU, and sharding does not divide them.
