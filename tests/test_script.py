@@ -161,6 +161,9 @@ USELESS = {
     "no step": (changed(kto={"max_steps": 0}), "max_steps is 0: a run of no step"),
     "two evaluations": (changed(eval_share=0.2, eval_rows="a.jsonl"), "both given"),
     "unknown": (SMALL | {"betta": 1}, "betta is missing or unknown"),
+    "no rate": (
+        SMALL | {"kto": {k: v for k, v in SMALL["kto"].items() if k != "learning_rate"}}, "learning_rate is missing",
+    ),
     "unknown to TRL": (changed(kto={"betta": 1}), "KTOConfig does not know betta"),
     "half a watch": (changed(watch={"every": 2}, eval_share=0.2), "kl_budget.* is missing or unknown"),
     "no budget": (changed(watch=WATCH | {"kl_budget": 0}, eval_share=0.2), "kl_budget is 0; it must be positive"),
@@ -175,6 +178,14 @@ def test_options_that_do_nothing_or_nonsense_are_refused(name):
     settings, message = USELESS[name]
     with pytest.raises(ValueError, match=message):
         script.check_settings(settings)
+
+
+def test_a_settings_file_that_is_no_json_or_not_there_is_named(monkeypatch, capsys, tmp_path):
+    (tmp_path / "bad.json").write_text("{", encoding="utf-8")
+    for name, message in (("bad.json", r"bad\.json is no JSON"), ("absent.json", r"No such file .*absent\.json")):
+        monkeypatch.setattr(sys, "argv", ["train_with_trl.py", str(tmp_path / name), "--cpu"])
+        with pytest.raises(SystemExit, match=message):
+            script.main()
 
 
 @pytest.mark.parametrize("option", ["--steps", "--max-rows"])
@@ -228,6 +239,16 @@ def test_an_output_folder_that_cannot_be_made_ends_the_run_before_the_training(m
     monkeypatch.setattr(script, "trainer_of", lambda *_: pytest.fail("it went on"))
     _, end = run(monkeypatch, capsys, tmp_path, GOOD, model=paths["model"])
     assert end.startswith("train_with_trl: ")
+
+
+def test_a_batch_counts_accumulation_and_processes():
+    reading.check_enough(64, 8, 2, 4, "rows")
+    with pytest.raises(ValueError, match=r"63 rows fill no batch of 64 \(8 rows x 2 accumulated x 4 .* to at most 7"):
+        reading.check_enough(63, 8, 2, 4, "rows")
+    with pytest.raises(ValueError, match="to 2, with accumulation 1 and fewer than 5 processes"):
+        reading.check_enough(9, 8, 2, 4, "rows")
+    with pytest.raises(ValueError, match="per_device_train_batch_size is 1; KTO needs at least 2"):
+        reading.check_enough(9, 1, 1, 1, "rows")
 
 
 # Evaluation rows
@@ -319,6 +340,7 @@ def test_a_run_that_goes_wrong_is_stopped_with_the_reason_and_saved(name, monkey
     stopped = next(row for row in lines(tmp_path, "watch.jsonl") if "stopped" in row)
     assert reason in stopped["stopped"]
     assert stopped["step"] < 6
+    assert f"after {stopped['step']} steps; wrote trained" in out
     assert (tmp_path / "out" / "deep" / "trained" / "model.safetensors").is_file()
 
 

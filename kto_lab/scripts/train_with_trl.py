@@ -40,6 +40,8 @@ def check_settings(settings: Mapping) -> None:
     if set(settings) != SETTINGS:
         odd = sorted(set(settings) ^ SETTINGS)
         raise ValueError(f"{', '.join(odd)} is missing or unknown; the settings are {', '.join(sorted(SETTINGS))}")
+    if missing := {"per_device_train_batch_size", "learning_rate", "beta"} - set(settings["kto"]):
+        raise ValueError(f"kto: {', '.join(sorted(missing))} is missing; say it, a run should not hang on a default")
     kto, evaluated = settings["kto"], settings["eval_rows"] is not None or settings["eval_share"] is not None
     if unknown := set(kto) - {field.name for field in dataclasses.fields(KTOConfig) if field.init}:
         raise ValueError(f"KTOConfig does not know {', '.join(sorted(unknown))}")
@@ -166,7 +168,10 @@ def parsed() -> argparse.Namespace:
 
 def settings_of(options: argparse.Namespace) -> dict:
     """The file with what the command line replaces."""
-    settings = json.loads(Path(options.settings).read_text(encoding="utf-8"))
+    try:
+        settings = json.loads(Path(options.settings).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{options.settings} is no JSON: {error}") from None
     for name in ("steps", "max_rows"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it must be at least 1")
