@@ -211,7 +211,7 @@ def main(arguments: Sequence[str]) -> int:
         print(why_unreadable(options.file, error, options.columns), file=sys.stderr)
         return 2
     print(describe(source.name, feedback.report, cut))
-    print(f"\nwrote {', '.join(str(path) for path in written if path.exists())}")
+    print(f"\nwrote {TRAIN} and {EVAL} {f'into {options.out}' if options.out else f'beside {source.name}'}")
     if rejected := feedback.report.rows - feedback.report.kept:
         print(f"{rejected:,} rows are not good; {side_file.name} holds them, each with its reason.")
     return 0

@@ -8,7 +8,8 @@
 # - check a file of your own thumbs with one command, and load it;
 # - account for every row that you do not use;
 # - turn pairs, stars and conflicting votes into thumbs, and say what each way assumes about people;
-# - set weights and batch size for feedback that is 95 to 5.
+# - set weights and batch size for feedback that is 95 to 5;
+# - keep some thumbs apart, so that you can tell whether training helped.
 #
 # **You need first** the training run of lesson [07](07_train.ipynb) and the two weights of lesson
 # [06](06_kto_loss.ipynb).
@@ -31,7 +32,7 @@ import torch
 
 from kto_course import check, predict, reveal
 from kto_course.pictures import lesson_11 as pictures
-from kto_lab import inspect
+from kto_lab import inspect, split
 from kto_lab.loading import load_feedback
 from kto_lab.messy import write_export
 from kto_lab.report import FeedbackError
@@ -54,9 +55,10 @@ predict("share_of_right_thumbs", "What share of the thumbs is right?", choices, 
 # %% [markdown]
 # ## 1. One command looks at your file
 #
-# You need three columns: `prompt`, `completion`, `label`. Here is a small CSV with 1 for a thumb up and 0 for a thumb
-# down, in a folder that goes away with this notebook's kernel. In a terminal you would write
-# `python course.py inspect thumbs.csv`; `inspect.main` is the same command.
+# You need three fields: `prompt`, `completion`, `label`. (Chats as lists of messages and pairs are read too, in the
+# layouts of TRL and LLaMA-Factory.) Here is a small CSV with 1 for a thumb up and 0 for a thumb down, in a folder that
+# goes away with this notebook's kernel. In a terminal you would write `python course.py inspect thumbs.csv`;
+# `inspect.main` is the same command.
 
 # %%
 folder = tempfile.TemporaryDirectory()
@@ -69,9 +71,9 @@ Is the shop open?,It is closed. Happy to help!,0
 status = inspect.main([str(mine)])
 
 # %% [markdown]
-# It changes nothing in the file. It looks at every row, finds no label that it understands, and names the option that
-# it needs. With it, you learn the counts and the two weights. In Python `load_feedback` does the same and gives you the
-# rows for `train_kto`.
+# It changes nothing. It looks at every row, finds no label that it understands, and names the option that it needs.
+# With it, you learn the counts and the two weights. In Python `load_feedback` does the same and gives you the rows for
+# `train_kto`.
 
 # %%
 status = inspect.main([str(mine), "--labels", "1=true,0=false"])
@@ -334,9 +336,26 @@ answer = next(size for size in range(1, 1000) if 0.95**size <= 0.1)
 check.batch_for_rare(answer)
 
 # %% [markdown]
+# ## 10. Last step before training: thumbs that the model never sees
+#
+# Our world can judge every reply. Your model needs thumbs on which it was not trained. Drawn row by row, they would ask
+# for what it has learned by heart: the same question, often the same reply, lies among the training rows too. So cut by
+# question (`python course.py split FILE`), or by any field of yours, e.g. the user.
+
+# %%
+ready(clean)
+status = split.main([str(Path(folder.name) / "ready.jsonl"), "--by", "user"])
+
+# %% [markdown]
+# Nobody gave thumbs on both sides: this cut asks whether **new people** will be pleased. The same replies to the same
+# questions went to both sides, since all people saw them; those are left out of training, and it says how many. Cut by
+# question, and you ask whether the model has learned something for **new questions**. Count the weights on what is
+# left for training: these are the ones above.
+
+# %% [markdown]
 # ## Recap
 #
-# - `python course.py inspect FILE` first. A label is a boolean or stands in a mapping that you wrote.
+# - `python course.py inspect FILE`, then `split FILE`. A label is a boolean or stands in a mapping that you wrote.
 # - Rows read = rows kept + rows rejected, each with number, kind and reason.
 # - A fixed threshold measures moods; the user's median measures replies, if users saw similar ones.
 # - Settle votes before training, and count the weights after it.

@@ -85,8 +85,8 @@ for row in runs["kto", 4]["history"][::4]:
     print(f"step {row['step']:2d}   loss {row['loss']:.2f}   kl {row['kl']:.2f}   {rewards}")
 
 # %% [markdown]
-# The true KL is about 4 nats at the end, and each line of the log says 0: mismatched replies became rarer, so their mean
-# log-ratio is negative and the clamp holds. A `kl` of 0 is no sign of standing still.
+# The true KL is about 4 nats at the end, and each line of the log says 0: mismatched replies became rarer, so their
+# mean log-ratio is negative and the clamp holds. A `kl` of 0 is no sign of standing still.
 #
 # ## 5. Live, where the model is
 #
