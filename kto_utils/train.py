@@ -287,7 +287,7 @@ def train_kto(
 
     Raises:
         KeyError, TypeError, ValueError: bad rows (with their number), a batch size of 1, a reference that shares memory
-            with the policy or is not frozen, NaN in log-probabilities, a weight or a part that would do nothing.
+            with the policy or is not frozen, NaN in log-probabilities.
     """
     check_reference(policy, reference)
     settings = Settings(**{"batch_size": 16, "learning_rate": 3e-4} | settings)
@@ -295,9 +295,6 @@ def train_kto(
         raise ValueError(f"batch_size is {settings.batch_size}; KTO needs at least 2 rows for a mismatched completion")
     examples, parts = _tokenized(rows, tokenizer, settings.max_length), parts or Parts()
     collate = KTOPaddingCollator(tokenizer, settings.max_length)
-    for label, weight in ((True, desirable_weight), (False, undesirable_weight)):
-        if weight != 1.0 and all(example["label"] is not label for example in examples):
-            raise ValueError(f"a weight of {weight} for rows with label {label}, and there is none: it does nothing")
 
     def batch_of(numbers: list[int]) -> dict[str, torch.Tensor]:
         return on_device_of(policy, collate([examples[i] for i in numbers]))

@@ -785,15 +785,6 @@ def test_a_part_that_would_do_nothing_is_refused(method, parts):
         run(method, steps=1, parts=Parts(**parts))
 
 
-@pytest.mark.parametrize(("kind", "name"), [(True, "undesirable_weight"), (False, "desirable_weight")])
-def test_a_weight_for_a_kind_of_thumb_that_no_row_has_is_refused(kind, name):
-    rows = [row | {"label": kind} for row in ROWS]
-    with pytest.raises(ValueError, match=f"a weight of 3.0 for rows with label {not kind}, and there is none"):
-        run("kto", rows, steps=1, **{name: 3.0})
-    other = {"desirable_weight", "undesirable_weight"} - {name}
-    run("kto", rows, steps=1, **dict.fromkeys(other, 3.0))
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_a_tokenizer_without_a_pad_token_is_refused_before_the_first_step(method):
     tokenizer, policy = load_tokenizer(), small_model()
