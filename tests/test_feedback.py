@@ -948,7 +948,8 @@ def test_an_option_names_what_a_shell_would_cut():
 @pytest.mark.parametrize(
     ("labels", "option"),
     [(["1.0", "0.0"], "1.0=true,0.0=false"), ([1, -1], "1=true,-1=false"), (["Yes", "No"], "Yes=true,No=false"),
-     ([1, 0, -1], "VALUE=true,VALUE=false"), (["thumbs_up", "meh"], "VALUE=true,VALUE=false")],
+     ([1, 0, -1], "VALUE=true,VALUE=false"), (["thumbs_up", "meh"], "VALUE=true,VALUE=false"),
+     ([1, 0, 2, 3], "VALUE=true,VALUE=false"), (["0", "1", "n/a", "5"], "VALUE=true,VALUE=false")],
 )  # fmt: skip
 def test_usual_labels_are_proposed_and_doubtful_ones_are_not(labels, option, tmp_path, capsys):
     rows = [row_of(n) | {"label": label} for n, label in enumerate(labels)]
@@ -959,6 +960,21 @@ def test_usual_labels_are_proposed_and_doubtful_ones_are_not(labels, option, tmp
         assert kto_lab.inspect.main([str(path), "--labels", option]) == 0
     with pytest.raises(FeedbackError, match=r"labels=\{"):
         load_feedback(path)
+
+
+def test_a_label_without_a_usual_meaning_hides_no_others(tmp_path, capsys):
+    rows = [row_of(n) | {"label": label} for n, label in enumerate(["up", "down", "skipped", "down"])]
+    path = write(tmp_path, "a.jsonl", as_jsonl(rows))
+    kto_lab.inspect.main([str(path)])
+    out = capsys.readouterr().out
+    assert "--labels up=true,down=false\n" in out
+    assert "no usual meaning has 'skipped': leave those rows out" in " ".join(out.split())
+
+
+def test_a_line_that_was_cut_in_the_middle_of_the_file_says_so(tmp_path):
+    first, second = as_jsonl([row_of(1), row_of(2)]).splitlines()
+    report = load(write(tmp_path, "a.jsonl", first[:30] + b"\n" + second + b"\n")).report
+    assert report.reasons["malformed"].endswith("the line ends in the middle")
 
 
 # ---------------------------------------------------------------- sentences that are true
