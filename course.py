@@ -6,8 +6,10 @@
     python course.py doctor       check this machine, with a remedy for each problem
     python course.py inspect FILE what is in a file of thumbs, and the two weights
     python course.py split FILE   thumbs for training and for evaluation, which share no question or no user
+    python course.py real         a real chat model: thumbs, KTO, report (fetches 100 MB once; half an hour)
     python course.py interview    questions in the terminal, those you need most first; with --mock 30 a mock
                                   interview of 30 minutes, alone, against the clock
+    python course.py slides [NN]  open the slides of a lesson, or "KTO in 90 minutes", in the browser; needs no set-up
     python course.py run [FILE]   run all lessons, or these notebooks, from fresh kernels and print a table
     python course.py test         ruff, the unit tests, and every stored output of every lesson
 
@@ -35,6 +37,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import webbrowser
 from pathlib import Path, PurePath
 
 ROOT = Path(__file__).resolve().parent
@@ -44,18 +47,18 @@ READ_ONLY = (
     f"The folder {ROOT} cannot be written. Copy the course into a folder of your own, e.g. in your home or documents "
     "folder, and start it there."
 )
-NAMES_FILES = ("inspect", "split", "run", "export")  # a FILE is named from where the learner stands
+NAMES_FILES = ("inspect", "split", "real", "run", "export")  # a FILE is named from where the learner stands
 WRITES_NOTHING_HERE = ("doctor", "inspect", "split")  # these may be used in an installed course that is read-only
 TESTING = ("test", "build", "bench", "scaling")
 MODULES = {  # command -> what runs it
     "open": "kto_course.workspace", "doctor": "kto_course.doctor", "inspect": "kto_lab.inspect",
-    "split": "kto_lab.split",
-    "interview": "kto_course.interview", "run": "kto_course.runner", "build": "kto_course.build",
-    "experiments": "kto_lab.comparison", "online": "kto_lab.online_results",
-    "museum": "kto_lab.museum", "bench": "kto_lab.bench", "scaling": "kto_lab.scaling", "export": "kto_lab.export",
+    "split": "kto_lab.split", "real": "kto_lab.real", "interview": "kto_course.interview",
+    "run": "kto_course.runner", "build": "kto_course.build", "experiments": "kto_lab.comparison",
+    "online": "kto_lab.online_results", "museum": "kto_lab.museum", "bench": "kto_lab.bench",
+    "scaling": "kto_lab.scaling", "export": "kto_lab.export",
     "assets": "kto_lab.recipes",
 }  # fmt: skip
-COMMANDS = ("test", *MODULES)
+COMMANDS = ("test", "slides", *MODULES)
 
 
 def python_of(venv: PurePath, windows: bool) -> PurePath:
@@ -212,13 +215,14 @@ def works(python: Path) -> bool:
     return probe.returncode == 0
 
 
-def environment() -> dict[str, str]:
-    """What every command runs with: one thread, UTF-8, the hub libraries offline."""
+def environment(command: str) -> dict[str, str]:
+    """What every command runs with: one thread, UTF-8, the hub libraries offline (but for a model named to `real`)."""
     env = dict(os.environ)
     env.setdefault("OMP_NUM_THREADS", "1")
     env.setdefault("PYTHONUTF8", "1")
     env.pop("MPLBACKEND", None)  # a setting for scripts; in a lesson it would hide the figures
-    env["HF_HUB_OFFLINE"] = env["TRANSFORMERS_OFFLINE"] = env["HF_DATASETS_OFFLINE"] = "1"
+    if command != "real":
+        env["HF_HUB_OFFLINE"] = env["TRANSFORMERS_OFFLINE"] = env["HF_DATASETS_OFFLINE"] = "1"
     return env
 
 
@@ -237,6 +241,20 @@ def steps_of(command: str, arguments: list[str], python: str) -> list[list[str]]
     return [[*module, MODULES[command], *(arguments or (lessons if command == "run" else []))]]
 
 
+def open_slides(names: list[str]) -> int:
+    """Shows a deck: a lesson's by its number or name, without one the talk of 90 minutes."""
+    decks = sorted((ROOT / "notebooks" / "slides").glob("*.html"))
+    wanted = names[0] if names else "kto_in_90_minutes"
+    found = [deck for deck in decks if wanted in (deck.stem, deck.stem[:2])]
+    if len(names) > 1 or not found:
+        print(f"There are no slides {' '.join(names)!r}; there are {', '.join(deck.stem for deck in decks)}.",
+              file=sys.stderr)  # fmt: skip
+        return 2
+    print(f"{found[0]}\nKeys: arrows; S speaker's notes, O overview, B black, F full screen.")
+    webbrowser.open(found[0].as_uri())
+    return 0
+
+
 def main(arguments: list[str]) -> int:
     command = arguments[0] if arguments else "open"
     if command in ("-h", "--help", "help"):
@@ -245,11 +263,13 @@ def main(arguments: list[str]) -> int:
     if command not in COMMANDS:
         print(f"There is no command {command!r}; python course.py help lists them.", file=sys.stderr)
         return 2
+    if command == "slides":
+        return open_slides(arguments[1:])
     python = ensure_installed(command)
     for step in steps_of(command, arguments[1:], str(python)):
         try:
             here = None if command in NAMES_FILES else ROOT
-            status = subprocess.run(step, cwd=here, env=environment()).returncode
+            status = subprocess.run(step, cwd=here, env=environment(command)).returncode
         except KeyboardInterrupt:
             return 130
         if status:

@@ -55,7 +55,7 @@ def source_paths() -> list[Path]:
 
 
 def is_deeper(source: Path) -> bool:
-    return re.match(r"\d\db_", source.stem) is not None
+    return re.match(r"\d\d[b-z]_", source.stem) is not None
 
 
 def relative_path(source: Path) -> Path:

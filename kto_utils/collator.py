@@ -24,10 +24,8 @@ def mismatched(examples: Sequence[Mapping]) -> list[dict]:
         ValueError: fewer than two examples, so that no mismatch is possible.
     """
     if len(examples) < 2:
-        raise ValueError(
-            f"a batch of {len(examples)} has no mismatched completion: every row needs another row's. Use a "
-            "batch size of at least 2 and drop a last batch of 1"
-        )
+        why = "every row needs another row's. Use a batch size of at least 2 and drop a last batch of 1"
+        raise ValueError(f"a batch of {len(examples)} has no mismatched completion: {why}")
     mixed = []
     for i, example in enumerate(examples):
         prompt = [t for t, m in zip(example["input_ids"], example["label_mask"], strict=True) if not m]
@@ -58,6 +56,13 @@ def check_example(example: Mapping, name: str, max_length: int | None = None) ->
     if not isinstance(example["label"], (bool, np.bool_)):
         raise TypeError(f"{name}: label is {example['label']!r}; it must be True or False")
     _check_fields(example, name, max_length)
+
+
+def pad_id_of(tokenizer) -> int:
+    """What fills up the short rows of a batch; refuses a tokenizer that has no such token."""
+    if getattr(tokenizer, "pad_token_id", None) is None:
+        raise ValueError("the tokenizer has no pad token; set tokenizer.pad_token, e.g. to its eos token")
+    return tokenizer.pad_token_id
 
 
 def pad_rows(rows: Sequence[Mapping], pad_id: int, max_length: int | None = None) -> dict[str, torch.Tensor]:
@@ -108,9 +113,7 @@ class KTOPaddingCollator:
     """
 
     def __init__(self, tokenizer, max_length: int | None = None):
-        if getattr(tokenizer, "pad_token_id", None) is None:
-            raise ValueError("the tokenizer has no pad token; set tokenizer.pad_token, e.g. to its eos token")
-        self.pad_id = tokenizer.pad_token_id
+        self.pad_id = pad_id_of(tokenizer)
         self.max_length = max_length
 
     def __call__(self, examples: Sequence[Mapping]) -> dict[str, torch.Tensor]:

@@ -7,6 +7,7 @@ up). A pair is a dict with `prompt`, `chosen` and `rejected`. Torch is not neede
 import json
 import random
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -57,15 +58,6 @@ def check_row(row: Mapping) -> None:
         raise TypeError(f"label is {row['label']!r} ({type(row['label']).__name__}); it must be True or False")
 
 
-def _common_prefix(a: list[int], b: list[int]) -> int:
-    length = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        length += 1
-    return length
-
-
 def tokenize_feedback(row: Mapping, tokenizer, max_length: int | None = None) -> dict:
     """Turns one feedback row into token ids and masks.
 
@@ -75,7 +67,7 @@ def tokenize_feedback(row: Mapping, tokenizer, max_length: int | None = None) ->
 
     Args:
         row: with `prompt`, `completion`, `label`; the template is already applied.
-        tokenizer: with bos and eos, e.g. from `load_tokenizer()`.
+        tokenizer: with eos, e.g. from `load_tokenizer()`; one without bos (Qwen's) puts none.
         max_length: keep only the first max_length tokens; None keeps all.
 
     Returns:
@@ -83,7 +75,7 @@ def tokenize_feedback(row: Mapping, tokenizer, max_length: int | None = None) ->
         T ints) and label (bool).
 
     Raises:
-        KeyError, TypeError, ValueError: as `check_row`; max_length below 1; the tokenizer has no bos or eos;
+        KeyError, TypeError, ValueError: as `check_row`; max_length below 1; the tokenizer has no eos;
             no token of the completion is left after truncation (such a row would add a constant to the loss).
 
     Lesson 03 derives it; text such as "<eos>" inside a row stays text and never becomes a special token.
@@ -91,17 +83,18 @@ def tokenize_feedback(row: Mapping, tokenizer, max_length: int | None = None) ->
     check_row(row)
     if max_length is not None and max_length < 1:
         raise ValueError(f"max_length is {max_length}; it must be at least 1, or None to keep all tokens")
-    for kind in ("bos", "eos"):
-        if getattr(tokenizer, f"{kind}_token_id", None) is None:
-            raise ValueError(f"the tokenizer has no {kind} token; set tokenizer.{kind}_token first")
+    if tokenizer.eos_token_id is None:
+        raise ValueError("the tokenizer has no eos token; set tokenizer.eos_token first")
 
     def ids_of(text: str) -> list[int]:
         return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
 
     prompt_ids = ids_of(row["prompt"])
     whole_ids = ids_of(row["prompt"] + row["completion"])
-    start = 1 + _common_prefix(prompt_ids, whole_ids)
-    input_ids = [tokenizer.bos_token_id, *whole_ids, tokenizer.eos_token_id]
+    alike = takewhile(lambda pair: pair[0] == pair[1], zip(prompt_ids, whole_ids, strict=False))
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    start = len(bos) + sum(1 for _ in alike)
+    input_ids = [*bos, *whole_ids, tokenizer.eos_token_id]
     label_mask = [0] * start + [1] * (len(input_ids) - start)
     if max_length is not None:
         input_ids, label_mask = input_ids[:max_length], label_mask[:max_length]
@@ -128,7 +121,7 @@ def unpair(pairs: Iterable[Mapping], seed: int) -> list[dict]:
         2n feedback rows; chosen has label True, rejected False. Other fields of a pair are not carried over.
 
     Raises:
-        KeyError, TypeError, ValueError: a pair lacks a field, or a field is no text, or is empty.
+        KeyError, TypeError, ValueError: a pair lacks a field, or a field is no text, or is empty; both sides are equal.
     """
     rows = []
     for number, pair in enumerate(pairs):
@@ -136,6 +129,8 @@ def unpair(pairs: Iterable[Mapping], seed: int) -> list[dict]:
             prompt = _text_field(pair, "prompt", empty_allowed=True)
             for field, label in (("chosen", True), ("rejected", False)):
                 rows.append({"prompt": prompt, "completion": _text_field(pair, field), "label": label})
+            if pair["chosen"] == pair["rejected"]:
+                raise ValueError("chosen and rejected are the same text: one reply, up and down. Leave this pair out")
         except (KeyError, TypeError, ValueError) as error:
             raise type(error)(f"pair {number}: {error.args[0]}") from None
     random.Random(seed).shuffle(rows)

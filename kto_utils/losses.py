@@ -160,6 +160,4 @@ def balanced_weights(n_desirable: int, n_undesirable: int, ratio: float = 1.0) -
             raise ValueError(f"{name} is {count}; weights can balance two kinds only where each occurs")
     _check_positive("ratio", ratio)
     desirable_over_undesirable = ratio * n_undesirable / n_desirable
-    if desirable_over_undesirable >= 1.0:
-        return desirable_over_undesirable, 1.0
-    return 1.0, 1.0 / desirable_over_undesirable
+    return max(1.0, desirable_over_undesirable), max(1.0, 1.0 / desirable_over_undesirable)

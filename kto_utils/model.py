@@ -49,10 +49,8 @@ def tiny_llama(
         if size < least:
             raise ValueError(f"{name} is {size}; it must be at least {least}")
     if hidden_size % num_heads or (hidden_size // num_heads) % 2:
-        raise ValueError(
-            f"hidden_size {hidden_size} / num_heads {num_heads} must be a whole, even head size (rotary positions turn "
-            "pairs of numbers)"
-        )
+        why = "must be a whole, even head size (rotary positions turn pairs of numbers)"
+        raise ValueError(f"hidden_size {hidden_size} / num_heads {num_heads} {why}")
     config = LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=hidden_size,

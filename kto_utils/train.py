@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from kto_utils.collator import KTOPaddingCollator, check_example, pad_rows
+from kto_utils.collator import KTOPaddingCollator, check_example, pad_id_of, pad_rows
 from kto_utils.data import tokenize_feedback
 from kto_utils.logprobs import get_probs, sequence_logps
 from kto_utils.losses import dpo_loss, kto_loss, reference_point
@@ -108,6 +108,11 @@ class Run:
     history: History = field(default_factory=list)
     batches: "Batches" = None
     optimizer: torch.optim.Optimizer = None
+
+    def __post_init__(self):
+        for name in {"SFT": ("reference_logps", "estimate_z0"), "DPO": ("estimate_z0",)}.get(self.method, ()):
+            if getattr(self.parts, name) is not getattr(Parts, name):
+                raise ValueError(f"{self.method} has no use for Parts({name}=...): it would do nothing; leave it out")
 
     def logps(self, score: Callable, batch: Mapping[str, torch.Tensor], prefix: str = "") -> torch.Tensor:
         """(B,), nats, of the whole batch: every process scores its rows."""
@@ -214,10 +219,8 @@ def check_reference(policy: torch.nn.Module, reference: torch.nn.Module) -> None
     owned = {p.data_ptr(): name for name, p in policy.named_parameters()}
     for name, parameter in reference.named_parameters():
         if parameter.data_ptr() in owned:
-            raise ValueError(
-                f"reference and policy share the memory of {name}: the reference would be trained along and "
-                "every log-ratio stay 0. Use model.reference_of(policy), a deep copy"
-            )
+            why = "it would be trained along and every log-ratio stay 0. Use model.reference_of(policy), a deep copy"
+            raise ValueError(f"reference and policy share the memory of {name}: {why}")
         if parameter.requires_grad:
             raise ValueError(f"the reference's {name} still requires a gradient; use model.reference_of(policy)")
 
@@ -248,13 +251,12 @@ def train_sft(
         KeyError, TypeError, ValueError: bad rows (with their number) or settings.
     """
     settings = Settings(**{"batch_size": 32, "learning_rate": 3e-3, "schedule": "linear"} | settings)
-    examples, parts = _tokenized(rows, tokenizer, settings.max_length, label=True), parts or Parts()
+    examples, pad_id = _tokenized(rows, tokenizer, settings.max_length, label=True), pad_id_of(tokenizer)
 
     def batch_of(numbers: list[int]) -> dict[str, torch.Tensor]:
-        chosen = [examples[i] for i in numbers]
-        return on_device_of(model, pad_rows(chosen, tokenizer.pad_token_id, settings.max_length))
+        return on_device_of(model, pad_rows([examples[i] for i in numbers], pad_id, settings.max_length))
 
-    run = Run("SFT", model, None, rows, tokenizer, settings, {}, parts, batch_of)
+    run = Run("SFT", model, None, rows, tokenizer, settings, {}, parts or Parts(), batch_of)
     return _train(run, lambda batch: (sft_loss(run, batch), {}, {}))
 
 
@@ -275,7 +277,7 @@ def train_kto(
     Args:
         policy, reference: trained in place; its frozen copy from `model.reference_of(policy)`.
         rows: feedback rows (`prompt`, `completion`, `label`), or what `data.tokenize_feedback` made of them.
-        tokenizer: with pad, and for text rows bos and eos.
+        tokenizer: with pad, and for text rows eos.
         beta, desirable_weight, undesirable_weight: as in `losses.kto_loss`; see `losses.balanced_weights`.
         parts, settings: see `Parts` and `Settings`; default batch_size 16, learning_rate 3e-4.
 
@@ -285,7 +287,7 @@ def train_kto(
 
     Raises:
         KeyError, TypeError, ValueError: bad rows (with their number), a batch size of 1, a reference that shares memory
-            with the policy or is not frozen, NaN in log-probabilities.
+            with the policy or is not frozen, NaN in log-probabilities, a weight or a part that would do nothing.
     """
     check_reference(policy, reference)
     settings = Settings(**{"batch_size": 16, "learning_rate": 3e-4} | settings)
@@ -293,6 +295,9 @@ def train_kto(
         raise ValueError(f"batch_size is {settings.batch_size}; KTO needs at least 2 rows for a mismatched completion")
     examples, parts = _tokenized(rows, tokenizer, settings.max_length), parts or Parts()
     collate = KTOPaddingCollator(tokenizer, settings.max_length)
+    for label, weight in ((True, desirable_weight), (False, undesirable_weight)):
+        if weight != 1.0 and all(example["label"] is not label for example in examples):
+            raise ValueError(f"a weight of {weight} for rows with label {label}, and there is none: it does nothing")
 
     def batch_of(numbers: list[int]) -> dict[str, torch.Tensor]:
         return on_device_of(policy, collate([examples[i] for i in numbers]))
@@ -340,10 +345,8 @@ def _sides(pairs: Sequence[Mapping], tokenizer, max_length: int | None) -> tuple
             raise TypeError(f"pair {number} is a {type(pair).__name__}; it must be a dict")
         for side, kept in rows.items():
             if side not in pair:
-                raise KeyError(
-                    f"pair {number} has no {side!r}: DPO cannot use a row without a partner. "
-                    "data.pair_up makes pairs from thumbs and says what is left over"
-                )
+                why = "DPO cannot use a row without a partner. data.pair_up makes pairs and says what is left over"
+                raise KeyError(f"pair {number} has no {side!r}: {why}")
             reply = pair[side]
             kept.append(reply if isinstance(reply, Mapping) else {"prompt": pair.get("prompt"), "completion": reply})
     return tuple(_tokenized(kept, tokenizer, max_length, label=side == "chosen") for side, kept in rows.items())
@@ -376,10 +379,11 @@ def train_dpo(
     check_reference(policy, reference)
     settings = Settings(**{"batch_size": 8, "learning_rate": 5e-5} | settings)
     (chosen, rejected), parts = _sides(pairs, tokenizer, settings.max_length), parts or Parts()
+    pad_id = pad_id_of(tokenizer)
 
     def batch_of(numbers: list[int]) -> dict[str, torch.Tensor]:
         both = [chosen[i] for i in numbers] + [rejected[i] for i in numbers]
-        return on_device_of(policy, pad_rows(both, tokenizer.pad_token_id, settings.max_length))
+        return on_device_of(policy, pad_rows(both, pad_id, settings.max_length))
 
     def loss_of(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, float], dict]:
         policy_logps = run.logps(score_policy, batch)  # first all chosen, then all rejected

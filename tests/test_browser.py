@@ -90,7 +90,8 @@ def lab(tmp_path_factory):
     (command,) = course.steps_of("open", flags, sys.executable)
     own = {"JUPYTER_CONFIG_DIR": str(config), "JUPYTERLAB_SETTINGS_DIR": str(config / "settings"),
            "PYTHONPATH": str(home)}  # fmt: skip
-    environment = {k: v for k, v in course.environment().items() if k not in ("KTO_PROGRESS", "KTO_FIGURES")} | own
+    usual = course.environment("open")
+    environment = {k: v for k, v in usual.items() if k not in ("KTO_PROGRESS", "KTO_FIGURES")} | own
     with open(folder / "server.log", "w+", encoding="utf-8") as log:
         server = subprocess.Popen(command, cwd=home, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:

@@ -187,13 +187,27 @@ def test_a_missing_venv_module_is_recognised_from_the_real_message():
 
 
 def test_every_command_hands_over_to_something_that_exists():
-    for command in course.COMMANDS:
+    for command in set(course.COMMANDS) - {"slides"}:
         for step in course.steps_of(command, [], "python"):
             for part in step:
                 if part.startswith("kto_"):
                     assert importlib.util.find_spec(part), part
                 if part.endswith((".py", ".ipynb")) and not part.startswith("--"):
                     assert (ROOT / part).exists(), part
+
+
+@pytest.mark.parametrize(
+    ("words", "deck"),
+    [([], "kto_in_90_minutes"), (["06"], "06_kto_loss"), (["06_kto_loss"], "06_kto_loss"), (["99"], None),
+     (["0"], None)],
+)  # fmt: skip
+def test_slides_open_in_the_browser_and_need_no_set_up(words, deck, monkeypatch, capsys):
+    opened = []
+    monkeypatch.setattr(course.webbrowser, "open", opened.append)
+    monkeypatch.setattr(course, "ensure_installed", lambda command: pytest.fail("nothing needs to be installed"))
+    assert course.main(["slides", *words]) == (0 if deck else 2)
+    assert opened == ([(ROOT / "notebooks" / "slides" / f"{deck}.html").as_uri()] if deck else [])
+    assert deck or f"no slides {words[0]!r}; there are 00_start_here, 01_" in capsys.readouterr().err
 
 
 def test_a_file_to_inspect_is_named_from_where_the_learner_stands(monkeypatch):
@@ -222,7 +236,7 @@ def test_a_file_of_the_learner_hides_no_module_of_python(tmp_path):
 
 
 def test_the_hub_libraries_are_set_offline():
-    env = course.environment()
+    env = course.environment("run")
     assert env["HF_HUB_OFFLINE"] == env["TRANSFORMERS_OFFLINE"] == env["HF_DATASETS_OFFLINE"] == "1"
 
 

@@ -21,7 +21,7 @@ from kto_utils.data import (
     tokenize_feedback,
     unpair,
 )
-from kto_utils.tokenizer import EOS_ID, TOKENIZER_FILE, load_tokenizer, to_fast_tokenizer, train_bpe
+from kto_utils.tokenizer import BOS_ID, EOS_ID, TOKENIZER_FILE, load_tokenizer, to_fast_tokenizer, train_bpe
 
 ROW = {"prompt": "USER: Sky? ASSISTANT:", "completion": " It is blue.", "label": True}
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.sampled_from(
@@ -133,13 +133,19 @@ def test_a_senseless_length_is_refused(tokenizer, max_length):
         tokenize_feedback(ROW, tokenizer, max_length)
 
 
-@pytest.mark.parametrize("kind", ["bos", "eos"])
-def test_a_tokenizer_without_bos_or_eos_is_refused(kind):
-    names = {"bos_token": "<bos>", "eos_token": "<eos>"}
-    del names[f"{kind}_token"]
-    incomplete = PreTrainedTokenizerFast(tokenizer_file=str(TOKENIZER_FILE), **names)
-    with pytest.raises(ValueError, match=f"no {kind} token; set tokenizer.{kind}_token"):
+def test_a_tokenizer_without_eos_is_refused():
+    incomplete = PreTrainedTokenizerFast(tokenizer_file=str(TOKENIZER_FILE), bos_token="<bos>")
+    with pytest.raises(ValueError, match=r"no eos token; set tokenizer\.eos_token"):
         tokenize_feedback(ROW, incomplete)
+
+
+def test_a_tokenizer_without_bos_puts_none(tokenizer):
+    without_bos = PreTrainedTokenizerFast(tokenizer_file=str(TOKENIZER_FILE), eos_token="<eos>")
+    row, plain = tokenize_feedback(ROW, tokenizer), tokenize_feedback(ROW, without_bos)
+    assert row["input_ids"][0] == BOS_ID
+    assert plain == {name: value[1:] if isinstance(value, list) else value for name, value in row.items()}
+    with pytest.raises(ValueError, match="prompt takes 7 tokens and max_length is 7; raise"):
+        tokenize_feedback(ROW, without_bos, max_length=7)
 
 
 # Bad rows
@@ -228,6 +234,7 @@ def as_counter(rows):
 
 @given(st.lists(st.tuples(TEXT, VISIBLE, VISIBLE), max_size=12), st.integers(0, 99))
 def test_unpairing_keeps_every_reply_once_with_its_thumb(texts, seed):
+    texts = [text for text in texts if text[1] != text[2]]
     pairs = [dict(zip(("prompt", "chosen", "rejected"), text, strict=True)) for text in texts]
     rows = unpair(pairs, seed)
     expected = [{"prompt": p, "completion": up, "label": True} for p, up, _ in texts]
@@ -265,6 +272,11 @@ def test_a_pair_with_something_else_than_text_is_refused(field):
 def test_a_pair_with_an_empty_reply_is_refused(field):
     with pytest.raises(ValueError, match=f"pair 0: {field} is empty"):
         unpair([PAIR | {field: "  "}], seed=0)
+
+
+def test_a_pair_with_equal_sides_is_named():
+    with pytest.raises(ValueError, match="pair 1: chosen and rejected are the same text"):
+        unpair([PAIR, PAIR | {"rejected": PAIR["chosen"]}], seed=0)
 
 
 def test_a_pair_that_is_no_dict_is_refused():

@@ -20,8 +20,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 
 from kto_course import build, checks
-from kto_course.handouts import anki, card, core_sheet, formula_card, products, quiz, wording
+from kto_course.handouts import anki, card, core_sheet, exit_quiz, formula_card, products, quiz, wording
 from kto_course.questions import load_questions
+from kto_course.slides.plan import exit_quiz_ids
 from kto_lab.price import least_kl
 from kto_utils import prospect
 from kto_utils.logprobs import get_probs
@@ -82,6 +83,8 @@ def test_a_changed_answer_makes_deck_sheet_and_quiz_stale(made, monkeypatch):
         "notebooks/handouts/quiz/06_kto_loss.json",
         "notebooks/handouts/kto_from_scratch.apkg",
         "notebooks/handouts/interview_sheet.html",
+        "notebooks/handouts/exit_quiz_answers.pdf",
+        "notebooks/handouts/exit_quiz.gift.txt",
     }  # fmt: skip
 
 
@@ -113,6 +116,8 @@ def test_a_changed_formula_makes_the_card_stale(made, monkeypatch):
 
 def test_writing_mends_a_spoilt_product_and_removes_a_quiz_without_lesson(made, tmp_path, monkeypatch):
     monkeypatch.setattr(products, "products", lambda: made)
+    monkeypatch.setattr(products, "print_pdf", lambda root: [])  # tests/test_slides.py looks at it
+    monkeypatch.setattr(products, "stale_pdf", lambda root: [])
     assert set(products.write(tmp_path)) == set(made)
     assert products.write(tmp_path) == []
     sheet = tmp_path / "notebooks" / "handouts" / "interview_sheet.html"
@@ -270,6 +275,63 @@ def test_jupyterquiz_reads_its_file(path, monkeypatch):
     start = re.search(r"var questions\w+\s*=\s*", page).end()
     questions, _ = json.JSONDecoder().raw_decode(page[start:])
     assert questions == json.loads(path.read_text(encoding="utf-8"))
+
+
+# -------------------------------------------------------------------------------------------------- exit quiz
+
+TEN = [BY_ID[id] for id in exit_quiz_ids()]
+
+
+def read_gift(text):
+    """GIFT as Moodle reads it: (name, question, answer lines), with its escapes undone."""
+    for name, asked, body in re.findall(r"^::(\w+)::\[html\](.*?) (?<!\\)\{\n(.*?)\n\}$", text, flags=re.M | re.S):
+        yield name, *(re.sub(r"\\([~=#{}:\\])", r"\1", part) for part in (asked, body))
+
+
+def test_the_exit_quiz_has_ten_questions_from_five_lessons_or_more():
+    assert len(set(exit_quiz_ids())) == 10
+    assert len({question.lesson for question in TEN}) >= 5
+    assert {question.kind for question in TEN} == {"choice", "number"}
+
+
+def test_gift_holds_the_ten_with_one_right_answer_each(made):
+    text = made["notebooks/handouts/exit_quiz.gift.txt"].decode()
+    entries = list(read_gift(text))
+    assert [name for name, _, _ in entries] == exit_quiz_ids()
+    for (_, asked, body), question in zip(entries, TEN, strict=True):
+        assert words_of_html(asked) == words(question.question)
+        lines = body.splitlines()
+        if question.kind == "choice":
+            assert [line[0] for line in lines] == ["=" if i == question.answer else "~" for i in range(len(lines))]
+            for line, choice in zip(lines, question.choices, strict=True):
+                assert words_of_html(line[1:].split(" #")[0]) == words(choice)
+        else:
+            value, tolerance = map(float, re.match(r"#=([\d.]+):([\d.]+) #", body).groups())
+            assert value == question.answer
+            assert 0 < tolerance <= 0.01 * value
+            assert abs(float(f"{question.answer:.3g}") - value) <= tolerance  # three digits are enough
+
+
+def test_gift_takes_its_own_signs_and_backslashes_as_text():
+    odd = dataclasses.replace(TEN[0], question=r"Is {x} ~ 3 = #1: $\neq \{a\}$?", choices=["a: b", "c = d", "e", "f"])
+    entry = exit_quiz.gift_entry(odd)
+    ((_, asked, body),) = read_gift(entry)
+    assert asked == r"Is {x} ~ 3 = #1: \(\neq \{a\}\)?"
+    assert body.splitlines()[0].startswith("~a: b #")
+    assert not re.search(r"(?<!\\)[~=#{}]", entry.split("[html]")[1].split(" {\n")[0])
+
+
+def test_the_printed_page_asks_without_answers_and_the_other_answers():
+    page = [line.text for line in exit_quiz.laid_out("t", "n", TEN, exit_quiz.asked)]
+    answers = [line.text for line in exit_quiz.laid_out("t", "n", TEN, exit_quiz.answered)]
+    for question in TEN:
+        assert contains(words(" ".join(page)), words(re.sub(r"[`*]", "", question.question)))
+        assert not contains(words(" ".join(page)), words(question.short))
+        assert contains(words(" ".join(answers)), words(re.sub(r"[`*]", "", question.short)))
+    with pytest.raises(ValueError, match="the exit quiz has one page"):
+        exit_quiz.laid_out("t", "n", [*TEN, *TEN], exit_quiz.asked)
+    with pytest.raises(ValueError, match="kto_in_a_minute is of kind open"):
+        exit_quiz.gift_entry(BY_ID["kto_in_a_minute"])
 
 
 # -------------------------------------------------------------------------------------------------------- Anki

@@ -1,7 +1,7 @@
 """Several processes and one give the same run; what is lost is said; TRL takes over, and its pitfalls are real."""
 
 import dataclasses
-import importlib.util
+import importlib
 import json
 import os
 import subprocess
@@ -25,7 +25,6 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
-from trl import KTOConfig
 from trl_setup import quiet
 
 from kto_lab import scaling, trl_pitfalls
@@ -250,10 +249,12 @@ CHAT_TEMPLATE = (
 
 
 def script():
-    spec = importlib.util.spec_from_file_location("train_with_trl", SCALING / "train_with_trl.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The script as a module; it imports its neighbours by name, as when it is run."""
+    sys.path.insert(0, str(SCALING))
+    try:
+        return importlib.import_module("train_with_trl")
+    finally:
+        sys.path.remove(str(SCALING))
 
 
 @pytest.fixture(scope="module")
@@ -323,8 +324,10 @@ def as_chat(rows):
 @pytest.mark.parametrize(
     ("settings", "rows", "config", "result"),
     [
-        ("thumbs_full.json", "thumbs", "fsdp.yaml", "trained"),
-        ("pairs_lora.json", "pairs", "two_processes_cpu.yaml", "merged"),
+        ("thumbs_0.5b.json", "thumbs", "two_processes_cpu.yaml", "trained"),
+        ("thumbs_7b_full.json", "thumbs", "fsdp.yaml", "trained"),
+        ("thumbs_7b_lora.json", "thumbs", "fsdp.yaml", "merged"),
+        ("pairs_8b_lora.json", "pairs", "two_processes_cpu.yaml", "merged"),
     ],
 )
 def test_the_settings_for_a_real_run_run_from_end_to_end_on_the_small_model(
@@ -339,21 +342,30 @@ def test_the_settings_for_a_real_run_run_from_end_to_end_on_the_small_model(
     chat.write_text("".join(json.dumps(row) + "\n" for row in as_chat(lines_of(paths[rows]))), encoding="utf-8")
     # Of the FSDP file everything but the sharding itself runs here: accelerate shards on accelerators only.
     more = ("--num_processes", "2", "--mixed_precision", "no") if config == "fsdp.yaml" else ()
+    real = json.loads((SCALING / settings).read_text(encoding="utf-8"))
+    real["eval_share"], real["kto"]["eval_steps"], real["kto"]["max_length"] = 0.2, 1, 512  # small as the model
+    real["watch"] |= {"every": 1, "max_new_tokens": 8, "ended_drop": 1}
+    small = tmp_path / "settings.json"
+    small.write_text(json.dumps(real), encoding="utf-8")
     status, output = launch(
-        tmp_path, *more, str(SCALING / "train_with_trl.py"), str(SCALING / settings), "--model", str(model),
+        tmp_path, *more, str(SCALING / "train_with_trl.py"), str(small), "--model", str(model),
         "--rows", str(chat), "--output", str(tmp_path / "out"), "--cpu", "--steps", "2", config=config,
     )  # fmt: skip
     assert status == 0, output[-4000:]
     assert "2 processes" in output
+    assert f"done after 2 steps; wrote {result}" in output
+    seen = lines_of(tmp_path / "out" / "watch.jsonl")
+    assert [row["step"] for row in seen if "kl" in row] == [0, 1, 2]
+    assert [row["step"] for row in seen if "eval_loss" in row] == [1, 2]
+    assert seen[0]["kl"] == pytest.approx(0, abs=1e-4)
+    assert {row["step"] for row in lines_of(tmp_path / "out" / "samples.jsonl")} == {0, 1, 2}
     assert torch.isfinite(load_model(tmp_path / "out" / result)(input_ids=torch.tensor([[1, 5]])).logits).all()
 
 
 @pytest.mark.parametrize("path", SETTINGS, ids=lambda path: path.stem)
 def test_every_argument_in_the_settings_is_one_of_the_installed_trl_and_peft(path):
     settings = json.loads(path.read_text(encoding="utf-8"))
-    assert set(settings) == {"model", "rows", "split", "seed", "lora", "kto"}
-    known = {field.name for field in dataclasses.fields(KTOConfig) if field.init}
-    assert set(settings["kto"]) <= known, f"TRL does not know {set(settings['kto']) - known}"
+    script().check_settings(settings)
     if settings["lora"]:
         known = {field.name for field in dataclasses.fields(LoraConfig) if field.init}
         assert set(settings["lora"]) <= known
@@ -411,7 +423,7 @@ def test_the_results_that_the_lesson_shows_are_those_of_this_trl(pitfalls):
 def test_pairs_that_the_script_loads_come_in_mixed_batches(paths):
     with quiet():
         rows = script().load_rows(str(paths["pairs"]), "train", 0)
-    assert script().share_of_mixed_batches(list(rows["label"]), 8) > 0.9
+    assert script().share_of_mixed_batches([row["label"] for row in rows], 8) > 0.9
     assert script().share_of_mixed_batches([True] * 16 + [False] * 16, 8) == 0.0
 
 

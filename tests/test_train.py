@@ -760,14 +760,45 @@ def test_max_length_cuts_text_rows_and_tokenized_rows_alike_and_the_mismatched_o
         ({"label": 1}, TypeError, r"row 2: the tokenized row: label is 1; it must be True or False"),
         ({"label_mask": None}, KeyError, "row 2: the tokenized row has no label_mask"),
         ({"attention_mask": [1]}, ValueError, "row 2: the tokenized row: .*must have one length"),
-        ({"short": True}, ValueError, r"row 2: the tokenized row: no token of its completion is left \(max_length 3\)"),
     ],
 )
 def test_a_bad_tokenized_row_is_refused_before_the_first_step(change, error, message):
     rows = [tokenized(row) for row in ROWS]
     rows[2] = {name: value for name, value in (rows[2] | change).items() if value is not None}
     with pytest.raises(error, match=message):
-        if change.get("short"):
-            rows = [ROWS[0] | {"prompt": "", "completion": " a"}] * 2 + rows[2:]
-            run("kto", rows, steps=1, batch_size=2, max_length=3)
         run("kto", rows, steps=1, batch_size=2)
+
+
+def test_a_tokenized_row_of_whose_completion_max_length_leaves_nothing_is_refused_before_the_first_step():
+    rows = [ROWS[0] | {"prompt": "", "completion": " a"}] * 2 + [tokenized(ROWS[2])]
+    with pytest.raises(ValueError, match=r"row 2: the tokenized row: no token of its completion is left \(max_l"):
+        run("kto", rows, steps=1, batch_size=2, max_length=3)
+
+
+@pytest.mark.parametrize(
+    ("method", "parts"),
+    [("sft", {"reference_logps": scored_beforehand}), ("sft", {"estimate_z0": lambda logps: 0.0}),
+     ("dpo", {"estimate_z0": lambda logps: 0.0})],
+)  # fmt: skip
+def test_a_part_that_would_do_nothing_is_refused(method, parts):
+    with pytest.raises(ValueError, match=rf"{method.upper()} has no use for Parts\({next(iter(parts))}=...\)"):
+        run(method, steps=1, parts=Parts(**parts))
+
+
+@pytest.mark.parametrize(("kind", "name"), [(True, "undesirable_weight"), (False, "desirable_weight")])
+def test_a_weight_for_a_kind_of_thumb_that_no_row_has_is_refused(kind, name):
+    rows = [row | {"label": kind} for row in ROWS]
+    with pytest.raises(ValueError, match=f"a weight of 3.0 for rows with label {not kind}, and there is none"):
+        run("kto", rows, steps=1, **{name: 3.0})
+    other = {"desirable_weight", "undesirable_weight"} - {name}
+    run("kto", rows, steps=1, **dict.fromkeys(other, 3.0))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_tokenizer_without_a_pad_token_is_refused_before_the_first_step(method):
+    tokenizer, policy = load_tokenizer(), small_model()
+    tokenizer.pad_token = None
+    models = (policy,) if method == "sft" else (policy, reference_of(policy))
+    loop = getattr(train, f"train_{method}")
+    with pytest.raises(ValueError, match=r"no pad token; set tokenizer.pad_token, e.g. to its eos token"):
+        loop(*models, PAIRS if method == "dpo" else ROWS, tokenizer, steps=1, batch_size=2)

@@ -37,7 +37,7 @@ class Line:
     x: float
     y: float
     text: str
-    style: str  # "title", "note", "question", "answer" or "wrong"
+    style: str  # one of STYLES
 
 
 STYLES = {
@@ -46,6 +46,8 @@ STYLES = {
     "question": {"fontsize": SIZE, "fontweight": "bold"},
     "answer": {"fontsize": SIZE},
     "wrong": {"fontsize": SIZE, "color": NEUTRAL},
+    "asked": {"fontsize": 10.5, "fontweight": "bold"},
+    "choice": {"fontsize": 10},
 }
 
 
@@ -111,14 +113,17 @@ def _drawn(lines: Sequence[Line]) -> Figure:
 
 
 def core_sheet(questions: Sequence[Question]) -> bytes:
-    """The sheet as a PDF without dates; it carries a digest of its lines, by which it is known to be in step."""
-    lines = laid_out(questions)
+    return printed(laid_out(questions), TITLE, PAGES)
+
+
+def printed(lines: Sequence[Line], title: str, n_pages: int) -> bytes:
+    """Lines as a PDF without dates; it carries a digest of its lines, by which it is known to be in step."""
     said = "\n".join(f"{line.page} {line.x:.1f} {line.y:.1f} {line.style} {line.text}" for line in lines)
-    about = {"Title": TITLE, "Keywords": hashlib.sha256(said.encode()).hexdigest(), "CreationDate": None,
+    about = {"Title": title, "Keywords": hashlib.sha256(said.encode()).hexdigest(), "CreationDate": None,
              "Creator": None, "Producer": None}  # fmt: skip
     file = io.BytesIO()
     with mpl.style.context(["default", STYLE_FILE]), mpl.rc_context({"figure.constrained_layout.use": False}):
-        pages = [_drawn([line for line in lines if line.page == page]) for page in range(PAGES)]
+        pages = [_drawn([line for line in lines if line.page == page]) for page in range(n_pages)]
         with PdfPages(file, metadata=about) as pdf:
             for page in pages:
                 pdf.savefig(page, bbox_inches=None)

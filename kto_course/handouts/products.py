@@ -1,4 +1,4 @@
-"""All that is made from the question bank, and whether it is in step."""
+"""All that is made from the question bank, and the slides, and whether it is in step."""
 
 import json
 import re
@@ -8,9 +8,13 @@ from kto_course import NOTEBOOKS, ROOT
 from kto_course.handouts.anki import anki_content, anki_deck
 from kto_course.handouts.card import formula_card_files, rounded
 from kto_course.handouts.core_sheet import core_sheet
+from kto_course.handouts.exit_quiz import exit_quiz_files
 from kto_course.handouts.quiz import quiz_json
 from kto_course.handouts.sheet import interview_sheet
 from kto_course.handouts.wording import bank, of_lesson
+from kto_course.run_sheets import run_sheets
+from kto_course.slides.deck import deck_files, print_pdf, stale_pdf
+from kto_course.slides.plan import exit_quiz_ids
 
 
 def products() -> dict[str, bytes]:
@@ -22,7 +26,11 @@ def products() -> dict[str, bytes]:
     made[f"{folder}/kto_from_scratch.apkg"] = anki_deck(bank())
     made[f"{folder}/interview_sheet.html"] = interview_sheet(bank()).encode()
     made[f"{folder}/core_sheet.pdf"] = core_sheet([question for question in bank() if question.core])
-    return made | formula_card_files()
+    known = {question.id: question for question in bank()}
+    ten = exit_quiz_files([known[id] for id in exit_quiz_ids()])
+    made |= {f"{folder}/{name}": data for name, data in ten.items()}
+    made["notebooks/run_sheets.md"] = run_sheets().encode()
+    return made | formula_card_files() | deck_files()
 
 
 def same(name: str, stored: bytes, made: bytes) -> bool:
@@ -43,7 +51,8 @@ def out_of_date(root: Path = ROOT) -> list[str]:
     stale = [name for name, data in made.items()
              if not (root / name).exists() or not same(name, (root / name).read_bytes(), data)]  # fmt: skip
     built = (path.relative_to(root).as_posix() for path in root.glob("notebooks/handouts/quiz/*.json"))
-    return stale + [f"{name} (has no questions)" for name in sorted(built) if name not in made]
+    stale += [f"{name} (has no questions)" for name in sorted(built) if name not in made]
+    return stale + stale_pdf(root)
 
 
 def write(root: Path = ROOT) -> list[str]:
@@ -58,4 +67,4 @@ def write(root: Path = ROOT) -> list[str]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
             written.append(name)
-    return written
+    return written + print_pdf(root)

@@ -41,7 +41,7 @@ def mathml(tex: str, block: bool) -> str:
 
 @lru_cache
 def _renderer(math: Callable[[str, bool], str]) -> MarkdownIt:
-    markdown = MarkdownIt("commonmark").use(dollarmath_plugin, allow_labels=False)
+    markdown = MarkdownIt("commonmark").enable("table").use(dollarmath_plugin, allow_labels=False)
     for name, block in (("math_inline", False), ("math_block", True)):
         markdown.add_render_rule(name, lambda _, tokens, i, *rest, block=block: math(tokens[i].content.strip(), block))
     return markdown

@@ -1,1 +1,1 @@
-"""A real chat model on a laptop: questions, replies, thumbs, KTO, and what it cost. Lesson 12, 12c; `course.py real`."""
+"""A real chat model on a laptop: questions, thumbs, KTO, and what it cost. Lessons 12 and 12c; `course.py real`."""

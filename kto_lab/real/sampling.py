@@ -45,7 +45,9 @@ def sample(
         seed: of the draws, together with the order and the batch size.
         on_batch: called after each batch, for a progress bar.
     """
-    draws = dict(do_sample=True, temperature=temperature, top_k=0, top_p=1.0) if temperature else dict(do_sample=False)
+    draws = {"do_sample": False}
+    if temperature:
+        draws = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     ends = model.generation_config.eos_token_id
     ends = set(ends if isinstance(ends, list) else [ends if ends is not None else tokenizer.eos_token_id])
     config = GenerationConfig(

@@ -13,7 +13,7 @@
 #
 # **Time** {{times}}.
 
-# %% [markdown]
+# %% [markdown] slide=["About one reply", "Now 1,200", "What share", "And on 8"]
 # **Before you run anything**: about one reply in four of a small model earns a thumbs up. Now 1,200 replies to 24
 # questions get a thumb each, and KTO trains on these thumbs. What share of its replies earns a thumbs up afterwards?
 # And on 8 questions without a single thumb?
@@ -36,19 +36,19 @@ use_course_style()
 # %% [markdown]
 # Your two guesses:
 
-# %%
+# %% slide=["text 1:4"]
 choices = ["about a quarter", "between half and two thirds", "more than nine in ten"]
 predict("clicked_questions", "Thumbs up afterwards, the 24 questions?", choices, guess=None, confidence=None)
 
 # %%
 predict("new_facts", "And on the 8 questions without thumbs?", choices, guess=None, confidence=None)
 
-# %% [markdown]
+# %% [markdown] slide=["Somebody likes"]
 # ## 1. One thumb is enough
 #
 # Somebody likes a model's answer, or does not: one click. KTO turns a pile of clicks into a better model.
 
-# %%
+# %% slide=["figure"]
 pictures.kto_picture()
 
 # %% [markdown]
@@ -58,13 +58,13 @@ pictures.kto_picture()
 # - The green line is the **reference point** $z_0$: roughly, how far the policy has moved on the whole. From there KTO
 #   counts gains and losses.
 
-# %% [markdown]
+# %% [markdown] slide=["It learned 32"]
 # ## 2. A model that is often rude and often wrong
 #
 # A tiny language model ships with the course. It learned 32 facts from texts in which half of the answers were wrong
 # and half of the replies rude. You load it and freeze a copy.
 
-# %%
+# %% slide=["text"]
 tokenizer = load_tokenizer()
 policy = load_reference_model()
 reference = reference_of(policy)
@@ -181,11 +181,11 @@ policy, history = train_kto(load_reference_model(), reference, feedback, tokeniz
 # %%
 print("\n".join(evaluate.sample(policy, question, n=8, seed=1)))
 
-# %% [markdown]
+# %% [markdown] slide=["$r = 1$"]
 # And the eight that you judged? The axis of the first picture, the **log-ratio** $r$, is the logarithm of a reply's
 # probability now, minus that under the frozen copy. $r = 1$ (the unit is the nat) means 2.7 times as likely.
 
-# %%
+# %% slide=["figure"]
 old, new = (evaluate.completion_logps(model, [question.prompt] * 8, replies) for model in (reference, policy))
 logratios = (new - old).tolist()
 print(f"reply 1: probability {old[1].exp():.3f} before, {new[1].exp():.3f} now, r = {logratios[1]:+.2f}")
@@ -205,7 +205,7 @@ show(after)
 reveal("clicked_questions", "c")
 reveal("new_facts", "b")
 
-# %%
+# %% slide=["figure"]
 pictures.before_after(before, after)
 
 # %% [markdown]
@@ -215,13 +215,13 @@ pictures.before_after(before, after)
 # The last column is the price. It fell from 0.985 to 0.943, and to 0.850 on untouched facts: garbled replies, such as
 # one above. Lesson [07](07_train.ipynb) watches that.
 
-# %% [markdown]
+# %% [markdown] slide=["Which model would"]
 # ## 8. The lower loss belongs to the collapsed model
 #
 # What goes wrong: leave out the weights (both 1) and train 60 steps. Then the same at a tenth of the learning rate.
 # Which model would you take, if you saw only the losses?
 
-# %%
+# %% slide=["text"]
 for learning_rate in (5e-4, 5e-5):
     other, record = train_kto(load_reference_model(), reference, feedback, tokenizer, steps=60, batch_size=16,
                               learning_rate=learning_rate, beta=0.1, seed=0)  # fmt: skip
@@ -230,7 +230,7 @@ for learning_rate in (5e-4, 5e-5):
           f"thumbs-up rate {evaluate.thumbs_up_rate(other):.3f}, "
           f"says {evaluate.sample(other, question, n=1, seed=1)}")
 
-# %% [markdown]
+# %% [markdown] slide=["So never trust", "Look at replies"]
 # The first one **collapsed**: its thumbs-up rate ended below the 0.234 where it began. Asked for the colour of the sky,
 # it says nothing at all. With so many thumbs down, steps of this size pushed good replies down too. Small steps with
 # the same weights do improve the model: weights and learning rate decide together. So never trust a loss alone. Look

@@ -14,7 +14,7 @@
 #
 # **Time** {{times}}. Deeper, if you like: [01b](deeper/01b_ranks_and_lotteries.ipynb), insurance and lottery tickets.
 
-# %% [markdown]
+# %% [markdown] slide=["The KTO paper", "On average", "Which would"]
 # **Before you run anything**
 #
 # The KTO paper explains this theory with a choice: 60 dollars for sure, or a ticket that pays 100 dollars with a
@@ -39,7 +39,7 @@ use_course_style()
 choices = ["all four", "three", "two", "one"]
 predict("pieces_left", "How many of the four are left in KTO's default loss?", choices, guess=None, confidence=None)
 
-# %% [markdown]
+# %% [markdown] slide=["The money is"]
 # ## 1. You feel the distance from a reference point
 #
 # Two people each get 3,000 dollars this month. One expected 2,500, the other 3,500. The money is the same, the
@@ -68,7 +68,7 @@ z = np.linspace(-20, 20, 401)
 #
 # In felt value only comparisons mean anything: bigger, smaller, how many times.
 
-# %%
+# %% slide=["figure"]
 fig, ax = plt.subplots()
 ax.plot(z, value(z), "-", [10, -10], value([10, -10]), "o")
 ax.annotate("losing 10 hurts 2.25 times\nas much as winning 10 pleases", (-8, -25))
@@ -135,10 +135,10 @@ def weight(p, gamma=0.61):
 print("chance", *(f"{p:>7}" for p in (0.001, 0.01, 0.1, 0.5, 0.8, 0.99)))
 print("weight", *(f"{weight(p):7.3f}" for p in (0.001, 0.01, 0.1, 0.5, 0.8, 0.99)))
 
-# %% [markdown]
+# %% [markdown] slide=["Now the ticket"]
 # Now the ticket: 60 dollars for sure, or 100 with a chance of 80 in 100?
 
-# %%
+# %% slide=["text"]
 print(f"sixty for sure feels like        {value(60):.2f}")
 print(f"the ticket, chance taken as it is {0.8 * value(100):.2f}")
 print(f"the ticket, chance weighted       {weight(0.8) * value(100):.2f}")
@@ -185,7 +185,7 @@ print(f"of the slope at 1 nat, {slope(100.0) / slope(1.0):.2f} are left at 100")
 with np.errstate(invalid="ignore"):
     print(f"two opposite pulls at 0: {slope(0)} and {-2.25 * slope(0)} add up to {slope(0) - 2.25 * slope(0)}")
 
-# %% [markdown]
+# %% [markdown] slide=["Far out the slope", "And at the start", "In place of the power", "$$v"]
 # Two troubles. Far out the slope hardly falls, so one reply can be pushed for ever. And at the start it is infinite:
 # two opposite pulls give a `nan` (not a number), which spoils every parameter that it updates. The paper, too, gives
 # numerical instability as its reason for another curve (v4, at Eq. 8).
@@ -273,7 +273,7 @@ for name, curve in {"1992": value, "KTO ": lambda z: kto_value(z, True)}.items()
     ratio = (curve(0.0) - curve(-10.0)) / (curve(10.0) - curve(0.0))
     print(f"{name} concave: {np.all(bends[0] < 0)}, convex: {np.all(bends[1] > 0)}, loss/gain {ratio:.2f}")
 
-# %% [markdown]
+# %% [markdown] slide=["With the default weights"]
 # With the default weights loss aversion is gone: 1.00 in the place of 2.25.
 #
 # | piece | 1992 | KTO |
@@ -288,7 +288,7 @@ reveal("pieces_left", "c")
 r = np.linspace(-60, 60, 241)
 liked, disliked = ([kto_value(point, label) for point in r] for label in (True, False))
 
-# %%
+# %% slide=["figure"]
 fig, (human, kto) = plt.subplots(1, 2, figsize=(8.8, 3.9))
 human.plot(r, value(r))
 kto.plot(r, liked, "-", r, disliked, "--")

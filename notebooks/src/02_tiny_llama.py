@@ -14,7 +14,7 @@
 #
 # **Time** {{times}}. Deeper: the same model [by hand](deeper/02b_forward_pass.ipynb).
 
-# %% [markdown]
+# %% [markdown] slide=["The prompt in", "You replace", "At how many"]
 # **Before you run anything**
 #
 # The prompt in this lesson has 12 tokens (pieces of text), counted from 0. You replace token 6 by another one. At how
@@ -34,7 +34,7 @@ from kto_utils.plotting import use_course_style
 
 use_course_style()
 
-# %%
+# %% slide=["text 1:5"]
 asked = "Token 6 of 12 is replaced. At how many positions do the outputs change?"
 predict("positions_that_change", asked, ["1", "5", "6", "12"], guess=None, confidence=None)
 
@@ -84,7 +84,7 @@ for part, name in parts.items():
 # \underbrace{3HI}_{\text{SwiGLU}} + \underbrace{2H}_{\text{norms}}) +
 # \underbrace{H}_{\text{last norm}} + \underbrace{HV}_{\text{output}}$$
 
-# %%
+# %% slide=["figure"]
 pictures.architecture(layers=config.num_hidden_layers, vocab=config.vocab_size)
 
 # %% [markdown]
@@ -113,7 +113,7 @@ check.one_layer(answer)
 # To go on with ` blue` after ` It is`, the model must know what the question was about. Where does it look? Attention
 # works in four *heads* side by side; here is one of layer 0.
 
-# %%
+# %% slide=["figure"]
 text = torch.cat((ids, torch.tensor([264, 261, 372])))
 words = pictures.spell(text)
 model.set_attn_implementation("eager")  # this way of computing keeps the shares
@@ -179,7 +179,7 @@ reveal("positions_that_change", {1: "a", 5: "b", 6: "c", 12: "d"}[int(changed.su
 # Token 6 itself and the five after it. Nothing before it moves: this is *causality*. Now the same for all twelve
 # tokens, and once more with a mask that hides nothing.
 
-# %%
+# %% slide=["figure"]
 open_mask = torch.ones(1, 1, 12, 12, dtype=torch.bool)
 with_mask = torch.stack([positions_changed(t) for t in range(12)])
 without = torch.stack([positions_changed(t, open_mask) for t in range(12)])
@@ -196,13 +196,13 @@ pictures.causality(with_mask, without, asked=6)
 #
 # The softmax again, now over the 512 logits at the last position. It gives the probability of each token to come next.
 
-# %%
+# %% slide=["text"]
 probabilities = logits[0, -1].softmax(-1)
 likely = probabilities.topk(6)
 for p, piece in zip(likely.values, pictures.spell(likely.indices), strict=True):
     print(f"{piece:<12} {p:.4f}")
 
-# %% [markdown]
+# %% [markdown] slide=["To sample"]
 # Five openings share almost everything. To *sample* a token, lay the probabilities end to end on a ruler and throw a
 # dart: a wide piece is hit more often. Append the token, run again, draw again, until the end token (number 2) comes:
 # that is generating.
@@ -229,7 +229,7 @@ generator = torch.Generator().manual_seed(3)
 for _ in range(6):
     print("".join(pictures.spell(sample_reply(model, ids, generator))))
 
-# %% [markdown]
+# %% [markdown] slide=["The policy is", "The reference is", "$$r"]
 # Readable, sometimes rude, sometimes wrong, each ended by the model itself with `<eos>`. Teaching it to be polite and
 # right from thumbs alone is what the course is about.
 #
@@ -280,7 +280,7 @@ check.frozen_reference(my_reference)
 # public KTO notebook builds policy and reference by two constructor calls: same plan, other random weights. Move the
 # policy by four plain steps that make ` blue` likelier after ` It is` (not KTO yet), and watch each reference.
 
-# %%
+# %% slide=["figure"]
 reference_of = check.yours_or_ours("frozen_reference")
 policy = load_reference_model()
 stranger = to_float64(tiny_llama(512, 128, 256, seed=1))  # the plan of section 1, weights drawn from a seed
@@ -303,7 +303,7 @@ for step in range(5):
     optimizer.step()
 pictures.references(history)
 
-# %% [markdown]
+# %% [markdown] slide=["The alias runs"]
 # The copy holds still: the gap is what training did. The alias runs along, so every log-ratio stays 0 for ever. The
 # second initialisation gives ` blue` one chance in 512, a pure guess: the log-ratio says that the policy has drifted
 # before it has moved at all, and "stay close to the reference" has become "stay close to noise". Lesson

@@ -12,7 +12,7 @@
 #
 # **Time** {{times}}. Deeper: [03b](deeper/03b_merges.ipynb).
 
-# %% [markdown]
+# %% [markdown] slide=["A user asks", "The row becomes", "How many"]
 # **Before you run anything**
 #
 # A user asks which sound an owl makes. The model replies ` No.` and gets a thumbs down. Those are four characters: a
@@ -30,7 +30,7 @@ from kto_course import check, predict, reveal
 from kto_course.pictures import lesson_03 as pictures
 from kto_utils import world
 
-# %%
+# %% slide=["text 1:5"]
 choices = ["3", "4", "5", "18"]
 predict("scored_positions", "How many positions of ` No.` are scored?", choices, guess=None, confidence=None)
 
@@ -169,7 +169,7 @@ print("longest:", sorted(tokens, key=len)[-7:])
 # merges and does that (in [03b](deeper/03b_merges.ipynb) you write it). Watch one word as merges are added, then three
 # texts, the last two with letters that the corpus never showed:
 
-# %%
+# %% slide=["text 0:5"]
 from kto_utils.tokenizer import BPETokenizer, load_tokenizer, to_fast_tokenizer
 
 for n in [0, 20, 60, 100, 253]:
@@ -193,7 +193,7 @@ print(same, "of", len(corpus), "texts have the same ids")
 tokenizer = load_tokenizer()  # the file that ships with the course
 assert tokenizer.get_vocab() == library.get_vocab()
 
-# %% [markdown]
+# %% [markdown] slide=["| id"]
 # The course's own tokenizer file holds exactly the merges that you have just learned. Use it from here on.
 #
 # ## 6. Special tokens come in by id, never by name
@@ -245,7 +245,7 @@ def show_boundary(prompt, completion):
 show_boundary("USER: Sky? ASSISTANT:", " It is blue.")
 show_boundary("USER: Sky? ASSISTANT: ", "It is blue.")
 
-# %% [markdown]
+# %% [markdown] slide=["Tokenize prompt", "The sequence is", "So a second list"]
 # The characters of the text are the same in both calls. In the second, the parts give `' '`, `'I'`, `'t'`; the whole
 # gives `' It'`, a token that spans the boundary. So two rules:
 #
@@ -307,7 +307,7 @@ reveal("scored_positions", "abcd"[choices.index(str(sum(label_mask)))])
 #
 # All eight rows at once. Row 4, about homework, is long because the corpus never used most of its words.
 
-# %%
+# %% slide=["figure"]
 masks = [tokenize_with_mask(row["prompt"], row["completion"], tokenizer)[1] for row in rows]
 pictures.label_mask(masks, [row["label"] for row in rows])
 
@@ -325,7 +325,7 @@ for max_length in [18, 17, 15]:
     cut = tokenize_feedback(rows[7], tokenizer, max_length)
     print(max_length, "->", [tokenizer.decode([i]) for i in cut["input_ids"][14:]])
 
-# %% [markdown]
+# %% [markdown] slide=["A mistake that"]
 # At 17 the row no longer teaches when to stop. That is better than putting `<eos>` behind a reply that was cut in the
 # middle: it would teach to stop there.
 #

@@ -15,7 +15,7 @@
 #
 # Deeper: [04b](deeper/04b_batches.ipynb), padding on the left, one-sided batches in theory, the last batch.
 
-# %% [markdown]
+# %% [markdown] slide=["One thumb in", "You shuffle", "In how many"]
 # **Before you run anything**
 #
 # One thumb in four is up. You shuffle your rows and train with batches of 8. In how many batches out of a hundred do
@@ -37,7 +37,7 @@ from kto_utils.tokenizer import load_tokenizer
 
 use_course_style()
 
-# %%
+# %% slide=["text 1:5"]
 predict("one_sided_batches", "One thumb in four is up: how many batches of 8 in a hundred are one-sided?",
         ["about 1", "about 10", "about 25", "about 50"], guess=None, confidence=None)  # fmt: skip
 
@@ -56,7 +56,7 @@ for i, (row, example) in enumerate(zip(rows, examples, strict=True)):
     thumb = "up  " if example["label"] else "down"
     print(f"row {i}  {thumb}  {len(example['input_ids'])} tokens  {row['completion']}")
 
-# %% [markdown]
+# %% [markdown] slide=["| tensor"]
 # ## 2. Fill up the short row, and say what is filler
 #
 # Take two rows, 0 and 7. The shorter one is filled up on the right with the padding token. Padding is no text: nobody
@@ -121,7 +121,7 @@ def pad_rows(rows, pad_id):
 two, by_hand = pad_rows([first, last], tokenizer.pad_token_id), (input_ids, attention_mask, label_mask)
 print("as by hand:", [torch.equal(two[field], t) for field, t in zip(FIELDS, by_hand, strict=True)])
 
-# %%
+# %% slide=["figure"]
 batch = pad_rows(examples, tokenizer.pad_token_id)
 pictures.batch(batch, [example["label"] for example in examples])
 
@@ -141,7 +141,7 @@ print("largest difference at a real position below 1e-12:", max(gaps) < 1e-12)
 # %% [markdown]
 # **Padding changes nothing.** What the model says *at* the padding, `label_mask` never picks.
 
-# %% [markdown]
+# %% [markdown] slide=["So KTO compares", "So KTO also"]
 # ## 4. Every prompt borrows another row's reply
 #
 # Say training has made a liked reply twice as likely. Progress? Not if replies that nobody asked for have become twice
@@ -161,7 +161,7 @@ for i in range(len(rows)):
 #
 # **Why rotate?** Move the replies in three ways, and count the rows that *keep their own*. It must be 0.
 
-# %%
+# %% slide=["figure"]
 def kept(order):
     return sum(i == j for i, j in enumerate(order))
 
@@ -266,7 +266,7 @@ for name, pairs in (("sorted", by_question), ("shuffled", shuffled)):
     print(f"{name}: {same_prompt(pairs)} of {len(pairs)} rows get a reply to their own prompt; row 1:")
     print(f"    {pairs[1][0]}{pairs[0][1]}")
 
-# %% [markdown]
+# %% [markdown] slide=["In the sorted", "No error"]
 # In the sorted file the "unrelated" replies are the batch's own rated ones, in another order. The mark rises with them
 # and hides the progress. No error tells you, so **shuffle before you batch**.
 #
@@ -275,13 +275,13 @@ for name, pairs in (("sorted", by_question), ("shuffled", shuffled)):
 # Back to the question at the top. With a share $p$ of thumbs up, all $B$ thumbs of a batch are up with chance $p^B$ and
 # all down with $(1-p)^B$. The sum:
 
-# %%
+# %% slide=["table 0:6"]
 print("batch size   p = 0.5   p = 0.25   p = 0.1")
 for size in (2, 4, 8, 16, 32):
     print(f"{size:10d}   " + "   ".join(f"{p**size + (1 - p) ** size:7.4f}" for p in (0.5, 0.25, 0.1)))
 reveal("one_sided_batches", "b")
 
-# %% [markdown]
+# %% [markdown] slide=["A one-sided batch", "Rare thumbs"]
 # A one-sided batch is no error, but all its rows push in one direction. Rare thumbs need larger batches.
 #
 # ## 8. Masks come from lengths, not from token ids

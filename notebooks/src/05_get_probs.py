@@ -33,11 +33,11 @@ from kto_utils.world import replies, trained_questions
 use_course_style()
 torch.set_printoptions(precision=4, sci_mode=False)
 
-# %% [markdown]
+# %% [markdown] slide=["A trained model", "By mistake"]
 # **Before you run anything.** A trained model scores a reply of nine tokens. By mistake, someone scores each token
 # with the logits at the token's *own* place, instead of the place before it. Section 8 answers.
 
-# %%
+# %% slide=["text 0:4"]
 predict("unshifted_score", "The right log-probability is about -2.4. What comes out by mistake?",
         ["about -2.6", "about -10", "about -95"], guess=None, confidence=None)  # fmt: skip
 
@@ -64,7 +64,7 @@ for row, flags in zip(token_ids.tolist(), mask.tolist(), strict=True):
     print([words[i] for i in row], flags)
 print("logits", tuple(logits.shape), "first place", logits[0, 0])
 
-# %% [markdown]
+# %% [markdown] slide=["Softmax turns", "Its logarithm", "$$"]
 # **Softmax** turns logits $x$ into probabilities. Its logarithm is a subtraction:
 #
 # $$\log p_v = x_v - \log \sum_u e^{x_u}$$
@@ -78,7 +78,7 @@ log_total = math.log(sum(math.exp(x) for x in scores))
 for word, x in zip(words, scores, strict=True):
     print(f"{word:6s} logit {x:.4f}   log p {x - log_total:.4f}   p {math.exp(x - log_total):.2f}")
 
-# %% [markdown]
+# %% [markdown] slide=["The logits at", "So place 0", "Nothing predicts"]
 # ## 2. The shift: each place predicts the next token
 #
 # The logits at a place are the model's guess *after reading* that token. So place 0 predicts token 1, place 1
@@ -165,16 +165,16 @@ texts = [tokenizer.decode([i]) for i in ids[0, start - 1 : end]]
 for text, logp in zip(texts[1:], logps[0, start - 1 : end - 1], strict=True):
     print(f"{text!r:10s} log p {logp:7.4f}   p {logp.exp():.4f}")
 
-# %% [markdown]
+# %% [markdown] slide=["Three tokens"]
 # Three tokens carry a decision: how to open, which colour, which ending. The others cost almost nothing.
 #
 # The shift as a picture: each line is a place, named by the token just read (`:` ends the prompt), each column a
 # token of the reply.
 
-# %%
+# %% slide=["figure"]
 pictures.shift(logits[0, start - 1 : end - 1].log_softmax(-1)[:, ids[0, start:end]], texts)
 
-# %% [markdown]
+# %% [markdown] slide=["By the chain", "$$", "Nothing is divided"]
 # ## 5. Sum, not mean: a reply is one event
 #
 # This token, then that one, then the end. By the chain rule of probability
@@ -201,7 +201,7 @@ for row, logp, n in zip(load_eight_rows(), sequence_logps(reference, batch), lab
 # Is the sum really the logarithm of a probability? In this small world you can test that. It knows 48 replies to a
 # question, the **listed replies**. Together their probabilities cannot exceed 1.
 
-# %%
+# %% slide=["text"]
 question = trained_questions()[0]
 listed = [{"prompt": question.prompt, "completion": r.text, "label": r.thumbs_up} for r in replies(question)]
 listed_batch = pad_rows([tokenize_feedback(row, tokenizer) for row in listed], tokenizer.pad_token_id)
@@ -283,7 +283,7 @@ with torch.no_grad():
 # Each token is scored with the logits at its own place. Take the listed replies; the first is the one that you have
 # seen token by token.
 
-# %%
+# %% slide=["text 0:2"]
 ids, mask, attention = (listed_batch[field] for field in ("input_ids", "label_mask", "attention_mask"))
 log_probs = reference(input_ids=ids, attention_mask=attention).logits.log_softmax(-1)
 unshifted = (log_probs.gather(-1, ids[..., None]).squeeze(-1) * mask).sum(-1)

@@ -14,7 +14,7 @@
 #
 # **Time** {{times}}.
 
-# %% [markdown]
+# %% [markdown] slide=["The policy was", "Your batch has", "What is the loss"]
 # **Before you run anything.** The policy was copied from the reference a moment ago. Your batch has three thumbs up
 # with weight 1.33 and five thumbs down with weight 1. What is the loss? Guess below the imports; section 7 computes it.
 
@@ -34,7 +34,7 @@ from kto_utils.tokenizer import load_tokenizer
 use_course_style()
 torch.set_default_dtype(torch.float64)  # so that your digits are the same as these
 
-# %%
+# %% slide=["text 1:5"]
 predict("step_zero", "The loss before the first step, 3 up with weight 1.33 and 5 down with weight 1?",
         ["0", "ln 2", "the mean weight", "half the mean weight"], guess=None, confidence=None)  # fmt: skip
 
@@ -84,7 +84,7 @@ for name, pi in {"best policy": pi_star, "reference": pi_ref}.items():
     kl = (pi * torch.log(pi / pi_ref)).sum()
     print(f"{name:12} KL {kl:.4f} nats, expected reward beta * KL = {price * kl:.4f}")
 
-# %% [markdown]
+# %% [markdown] slide=["So KTO borrows", "Then three small", "$$z_0"]
 # This KL, without $\beta$, is KTO's **reference point** $z_0$: a reply whose $r$ lies above it is a gain. It is not the
 # average *quality*: a useless model that equals its reference has $z_0 = 0$. Nor is it the mean $r$ of your rows, which
 # were picked as good or bad.
@@ -170,7 +170,7 @@ parrot_z0 = reference_point(parrot_k, torch.zeros(8))
 print("r  ", *(f"{x:+.2f} " for x in parrot_r))
 print(f"z0  {parrot_z0:.3f}, rows with r above it: {int((parrot_r > parrot_z0).sum())}")
 
-# %% [markdown]
+# %% [markdown] slide=["$$v", "The label picks"]
 # Nearly every $r$ rose, yet nothing was learned *about thumbs*. And $z_0$ rose too; only three rows stand above it.
 # That is its job: discount what rises everywhere.
 #
@@ -187,7 +187,7 @@ print(f"z0  {parrot_z0:.3f}, rows with r above it: {int((parrot_r > parrot_z0).s
 # disliked ones the further they sink below. $\lambda_D$ and $\lambda_U$ are weights (section 8); $\beta$, from here on
 # 0.1, turns nats into the argument of $\sigma$.
 
-# %%
+# %% slide=["figure"]
 distance = torch.linspace(-6, 6, 241)
 pictures.two_branches(distance, torch.sigmoid(distance), torch.sigmoid(-distance))
 
@@ -225,7 +225,7 @@ check.kto_loss(my_kto_loss)
 #
 # A step in no direction leaves the policy where it was:
 
-# %%
+# %% slide=["text 2:3"]
 kto_loss = check.yours_or_ours("kto_loss")
 
 zeros = torch.zeros(8)
@@ -235,7 +235,7 @@ print(f"largest log-ratio {r_start.abs().max():.1f}, losses", *(f"{x:.3f}" for x
 print(f"their mean {at_start.mean():.6f}, half the mean weight {(3 * 1.33 + 5) / 8 / 2:.6f}")
 reveal("step_zero", "d")
 
-# %% [markdown]
+# %% [markdown] slide=["$\\sigma(0)", "If your first", "By default both", "$$1"]
 # $\sigma(0) = 0.5$: at the reference point a reply has *half* its weight as value and half as loss. If your first
 # loss is something else, are policy and reference the same, and is dropout off? A right one proves little: while
 # every $r$ is 0, a flipped sign passes as well.
@@ -264,7 +264,7 @@ print(f"the ratio with weights 1.33 and 1: 1.33 * 3 / (1 * 5) = {1.33 * 3 / 5:.3
 #
 # The hand-made policy of section 4, with weights 5/3 and 1:
 
-# %%
+# %% slide=["table 0:9"]
 weight = torch.where(label, 5 / 3, 1.0)
 losses = kto_loss(r, torch.zeros(8), label, z0, beta=0.1, desirable_weight=5 / 3)
 print(f"{'thumb and completion':50}     r-z0   weight    value     loss")
@@ -319,7 +319,7 @@ for text, gradient, part in zip(shown, slope, share, strict=True):
 # Minus for every thumbs up (descent raises it), plus for every thumbs down, whatever the other rows do. The homework
 # reply moved furthest, and pulls least. Now move one row away from $z_0$, to either side:
 
-# %%
+# %% slide=["figure"]
 x = torch.linspace(-100, 100, 401)  # nats to the good side: above z0 for thumbs up, below for thumbs down
 liked = torch.ones(401, dtype=torch.bool)
 loss = kto_loss(x, torch.zeros(401), liked, torch.tensor(0.0))
@@ -327,7 +327,7 @@ pull = kto_gradient(x, liked, torch.tensor(0.0)).abs() * 401 / (0.1 / 4)
 print("   ".join(f"{nats} nats: {pull[200 - 2 * nats]:.2%}" for nats in (0, 10, 20, 50, 100)))
 pictures.saturation(x, loss, pull, torch.where(label, 1.0, -1.0) * (r - z0), share)
 
-# %% [markdown]
+# %% [markdown] slide=["On the good side"]
 # On the good side, learned is learned. Far out on the wrong side KTO treats a row like a misprint and leaves it
 # (Proposition 4.1). In theory that protects against wrong thumbs, and leaves hard but true examples unlearned; lesson
 # 08 measures what it is worth. $r$ is a *sum* over tokens, so long or odd replies get there first.

@@ -3,7 +3,7 @@
 #
 # Collect 1,200 thumbs, train with a 25-line KTO loop, read its logs, and compute what got better and what broke.
 
-# %% [markdown]
+# %% [markdown] slide=["Users will", "Eight other", "Before training", "What will"]
 # **You will be able to**
 # - put a whole KTO step together from batches, log-probabilities and the loss;
 # - read the logs: which numbers must move, which may stay at zero, which mean trouble;
@@ -127,7 +127,7 @@ print(f"{'reference':<16} thumbs up   polite    right   listed")
 for name, r in before.items():
     print(f"{name:<16}" + "".join(f"{share:9.4f}" for share in r.values()))
 
-# %% [markdown]
+# %% [markdown] slide=["The model answers", "Nobody writes"]
 # ## 3. Thumbs fall on the model's own replies
 #
 # 50 users ask each of the 24 trained questions. The model answers with **its own** replies, sampled, and each reply
@@ -147,7 +147,7 @@ up_weight, down_weight = balanced_weights(n_up, n_down)
 settings = {"learning_rate": 1e-3, "desirable_weight": up_weight, "undesirable_weight": down_weight}
 print(f"{n_up} up, weight {up_weight:.4f}; {n_down} down, weight {down_weight:.4f}")
 
-# %% [markdown]
+# %% [markdown] slide=["A training step", "Only the loss"]
 # ## 4. A loop around one loss
 #
 # A training step draws a batch, computes its loss, goes backward, and moves the weights. Only the loss is KTO, and
@@ -237,7 +237,7 @@ print(f"{sum(same)} of {len(same)} losses equal to 10 decimals")
 # - **grad_norm**, before clipping, must not die. It peaks near step 10, where both rewards fall **together**. This
 #   run recovers. If yours does not, lower the learning rate.
 
-# %%
+# %% slide=["figure"]
 columns = ("loss", "kl", "reward_desirable", "reward_undesirable", "saturated", "grad_norm")
 heads = "step       loss         kl  reward up       down  saturated  grad_norm"
 print(heads)
@@ -320,7 +320,7 @@ check.mystery_log_cause(answer)
 #
 # The exact shares again, before and after, and the answer to the question at the top.
 
-# %%
+# %% slide=["figure"]
 after = {name: rates(policy, questions) for name, questions in SETS.items()}
 print(f"{'':<16}        thumbs up   polite    right   listed")
 for name in SETS:
@@ -367,13 +367,13 @@ for row in run:
 # %% [markdown]
 # The loss looks splendid: from 0.5 to 0.13 in ten steps. Now read what the model says.
 
-# %%
+# %% slide=["figure"]
 for question in SETS["trained"][::7]:
     print(f"{question.text:<31} {evaluate.sample(collapsed, question, n=1, seed=0)[0][:60]}")
 print(f"thumbs up {rates(collapsed, SETS['trained'])['thumbs_up']:.4f}")
 pictures.collapse(history, run)
 
-# %% [markdown]
+# %% [markdown] slide=["The log shows"]
 # The model has **collapsed**: its thumbs-up rate ends below where it began. The log shows it without a single reply:
 # *both* rewards fall together, everything is saturated, the gradient norm dies.
 #

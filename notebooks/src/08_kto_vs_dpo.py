@@ -42,17 +42,17 @@ from kto_utils.world import trained_questions
 use_course_style()
 torch.set_default_dtype(torch.float64)
 
-# %% [markdown]
+# %% [markdown] slide=["Our model's", "DPO needs"]
 # **Before you run anything.** Our model's replies got 267 thumbs up and 933 down. DPO needs pairs: one liked and one
 # disliked reply to the same prompt.
 
-# %%
+# %% slide=["text 0:5"]
 predict("thumbs_dpo_can_use", "How many of the 1,200 thumbs can DPO use, if each goes into one pair only?",
         ["all 1,200", "about 930", "about 530", "about 270"], guess=None, confidence=None)  # fmt: skip
 predict("dpo_loss_at_step_0", "What is DPO's loss at step 0, when policy and reference still agree?",
         ["0.69", "0.5, like KTO's", "0", "that depends on the pairs"], guess=None, confidence=None)  # fmt: skip
 
-# %% [markdown]
+# %% [markdown] slide=["DPO (Rafailov", "$$P"]
 # ## 1. A pair says who won, not how good
 #
 # DPO (Rafailov et al., 2023) learns from pairs: one prompt, a **chosen** reply and a **rejected** one. It needs a
@@ -114,7 +114,7 @@ def my_reward_gaps(policy_probs, reference_probs, beta):
 # %% check="reward_gaps" points=2
 check.reward_gaps(my_reward_gaps)
 
-# %% [markdown]
+# %% [markdown] slide=["Put it into", "$$L"]
 # ## 3. DPO: minus the log-probability of the choices
 #
 # The difference of two rewards is $\beta$ times a difference of log-ratios; $Z$ is gone. Put it into Bradley-Terry,
@@ -152,7 +152,7 @@ check.dpo_loss(my_dpo_loss)
 # At step 0 policy and reference agree, so every margin is 0 and every pair costs $-\log \sigma(0) = \ln 2$. Then raise
 # the log-ratios of **both** replies to a prompt by the same amount $h$.
 
-# %%
+# %% slide=["text 3:6"]
 dpo_loss = check.yours_or_ours("dpo_loss")
 chosen, rejected, zero = torch.tensor([-7.0, -30.0]), torch.tensor([-12.0, -5.0]), torch.zeros(1)
 print("policy = reference:", dpo_loss(chosen, rejected, chosen, rejected), f"ln 2 = {math.log(2):.4f}")
@@ -164,7 +164,7 @@ for h in (-20.0, 0.0, 20.0):
     up, down = kto_loss(r + h, torch.zeros(2), label, z0=0.0).tolist()
     print(f"h {h:5.0f}: DPO {dpo:.4f}   KTO thumbs-up row {up:.4f}, thumbs-down row {down:.4f}")
 
-# %% [markdown]
+# %% [markdown] slide=["DPO does not", "KTO sees"]
 # At $h = -20$ both replies have become $e^{20}$ times less likely relative to the rest. DPO does not notice. KTO sees
 # it row by row: the thumbs-up row protests, the thumbs-down row is pleased. With equal weights the two nearly cancel:
 # the **weights** decide how hard KTO pulls back.
@@ -220,7 +220,7 @@ for beta in (2.0, 0.1):
 #
 # ## 6. What goes wrong: the margin grows and both replies die
 
-# %%
+# %% slide=["figure"]
 for name, model in (("before", reference), ("beta 2", policies[2.0]), ("beta 0.1", policies[0.1])):
     rate = rates(model, trained_questions())
     print(f"{name:9s} thumbs-up {rate['thumbs_up']:.3f}, on listed replies {rate['listed']:.3f}  ",
@@ -268,10 +268,10 @@ pictures.core_table(
     before,
 )  # fmt: skip
 
-# %% [markdown]
+# %% [markdown] slide=["The same in numbers"]
 # The same in numbers: the mean and, in brackets, how many of 30 runs were **lost**: ended below their start.
 
-# %%
+# %% slide=["table 0:8 26+14"]
 def row(first, cells):
     print(f"{first:<26}" + "".join(f"{cell:>14}" for cell in cells))
 
@@ -358,7 +358,7 @@ for (condition, method), runs in outcomes(results, "why: few ups").items():
     up, n_lost = mean(run[MEASURE] for run in runs), sum(run[MEASURE] < before for run in runs)
     print(f"{condition:<16} {method:<21} thumbs-up {up:.2f}   {n_lost} of {len(runs)} lost")
 
-# %% [markdown]
+# %% [markdown] slide=["| your thumbs"]
 # With clean thumbs, KTO does better **without** its thumbs-down: they say what to leave, not where to go, and
 # probability leaves the listed replies. With wrong thumbs they earn their keep: at three downs to one up, a wrong up
 # is contradicted by right downs.

@@ -15,7 +15,7 @@
 #
 # **Time** {{times}}. Deeper: [09b](deeper/09b_tastes.ipynb).
 
-# %% [markdown]
+# %% [markdown] slide=["Ten people", "Six prefer", "The reference", "You train", "Which reply"]
 # **Before you run anything.** Ten people compare the same two replies. Six prefer *a*, four prefer *b*. The reference
 # model gives *b* more often than *a*, 7 : 3. You train DPO with $\beta = 1$ on these choices until nothing changes any
 # more. Which reply does it end up preferring? Put your guess into the second cell; section 6 answers.
@@ -39,7 +39,7 @@ torch.set_default_dtype(torch.float64)
 predict("ten_people", "Six of ten prefer a, the reference says b, 7 : 3. What does DPO's optimum say?",
         ["a, with odds 6 : 4", "a, just", "both alike", "b"], guess=None, confidence=None)  # fmt: skip
 
-# %% [markdown]
+# %% [markdown] slide=["a reward", "a reference point", "a value function"]
 # ## 1. A loss can feel gains and losses
 #
 # Lesson 01: people feel an outcome's distance from what they expected, through a curve. The KTO paper asks which
@@ -135,7 +135,7 @@ check.value_of_loss(my_value_of_loss)
 #
 # All four, with $\beta = 1$, $\delta = 1$, $\epsilon = 0.2$:
 
-# %%
+# %% slide=["figure"]
 value_of_loss = check.yours_or_ours("value_of_loss")
 places = torch.tensor([-4.0, -2.0, 0.0, 2.0, 4.0])
 print("nats      " + "".join(f"{place:8.0f}" for place in places))
@@ -162,7 +162,7 @@ predict("hopeless_row", "A row is 50 nats wrong, beta is 0.1. Who still gives ov
         ["both DPO and KTO", "DPO alone", "KTO alone", "neither"], guess=None, confidence=None)  # fmt: skip
 
 
-# %%
+# %% slide=["figure"]
 def push(loss, r):
     free = r.clone().requires_grad_()
     (slope,) = torch.autograd.grad(loss(free).sum(), free)
@@ -279,7 +279,7 @@ for thumbs in ([1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]):
 # functions of the margin they are no HALO values. Where all raters agree, DPO's margin runs to infinity, theirs do not.
 # Under RLOO a group of equals teaches nothing.
 
-# %% [markdown]
+# %% [markdown] slide=["Two groups", "$$\\frac"]
 # ## 6. The vote: whose taste wins?
 #
 # Two groups with opposite taste rate the same two replies. A share $p > \frac12$ prefers *a*, the rest prefers *b*.
@@ -338,7 +338,7 @@ def mean_kto_loss(logps, reference_logps, share, beta, desirable_weight=1.0, und
 # %% [markdown]
 # Train all three, on a softmax over *a*, *b* and *c*. It starts at the reference's 7 : 3, and nobody ever rates *c*.
 
-# %%
+# %% slide=["figure"]
 table, share = torch.tensor([[0.27, 0.63, 0.10]]), torch.tensor([0.6])
 methods = {
     "DPO": mean_dpo_loss,
@@ -399,7 +399,7 @@ for name, of_reference in {"kept": logp, "lost": torch.zeros(8)}.items():
     print(f"{name}: loss at step 0 {loss(r).mean():.4f}   mean reward {0.1 * r.mean():+.3f}")
     print("      share of the full push: " + "  ".join(f"{s:.2f}" for s in 4 / 0.1 * push(loss, r).abs()))
 
-# %% [markdown]
+# %% [markdown] slide=["Nothing crashes", "Two symptoms"]
 # Nothing crashes. Two symptoms: the first loss is not half the mean weight, and the mean reward is not 0. Rows now
 # count by how *unlikely* they are: the homework row (the fifth) has lost its push before anything was learned.
 #

@@ -16,7 +16,7 @@
 #
 # Deeper: [10b](deeper/10b_more_exhibits.ipynb), the other fourteen exhibits, and how to make one of your own.
 
-# %% [markdown]
+# %% [markdown] slide=["In this museum", "In each one", "How many of the", "And how many"]
 # **Before you run anything.** In this museum hang 22 training runs, eight of them here. In each one small thing is
 # wrong: mostly a word, a sign or an index. How many of the 22 end with a model that is clearly worse than the healthy
 # one? And how many would you never suspect from their log?
@@ -41,7 +41,7 @@ predict("museum_clearly_worse", "How many of the 22 end 0.1 or more below the he
 predict("museum_silent", "How many of the 22 show no sign of trouble in their log, with any of three seeds?",
         ["none", "1 or 2", "3 to 6", "7 or more"], guess=None, confidence=None)  # fmt: skip
 
-# %% [markdown]
+# %% [markdown] slide=["Every exhibit"]
 # ## 1. You cannot see what is ill before you know what is well
 #
 # Every exhibit is the course's own code with a few words changed. The run is always the same: the shipped model, 1,200
@@ -53,7 +53,7 @@ predict("museum_silent", "How many of the 22 show no sign of trouble in their lo
 # maximum.) Below the log stand sampled replies to three questions. The score itself, the exact thumbs-up rate on the
 # trained questions, is in no log.
 
-# %%
+# %% slide=["figure"]
 pictures.exhibit(0)
 print(museum.log(0), "\n")
 print(museum.ending(0))
@@ -107,7 +107,7 @@ answer = -0.1 * torch.tensor(0.02).log()
 # %% check="reward_ceiling" points=1
 check.reward_ceiling(answer)
 
-# %% [markdown]
+# %% [markdown] slide=["Thumbs up far", "Compare with", "Then read"]
 # ## 3. The score: what is counted, and divided by what
 #
 # For each exhibit: look, go through the five questions, guess, open the fault, then open the explanation.
@@ -116,7 +116,7 @@ check.reward_ceiling(answer)
 #
 # Thumbs up far above thumbs down: splendid? Compare with the dotted line. Then read the replies.
 
-# %%
+# %% slide=["figure"]
 pictures.exhibit(1)
 print(museum.log(1))
 Markdown(museum.fault(1))
@@ -233,7 +233,7 @@ pictures.exhibit(18)
 print(museum.log(18))
 Markdown(museum.fault(18))
 
-# %% [markdown]
+# %% [markdown] slide=["Read both"]
 # <details><summary>Why it does that</summary>
 #
 # Beta comes in twice: an effective beta of 0.01. The rewards at step 2 are healthy, since the score is right; in
@@ -245,7 +245,7 @@ Markdown(museum.fault(18))
 #
 # Read both rewards, the gradient norm and the kl. And compute the loss at step 2: the weights are 933/267 and 1.
 
-# %%
+# %% slide=["figure"]
 pictures.exhibit(21)
 print(museum.log(21))
 Markdown(museum.fault(21))
@@ -314,7 +314,7 @@ print()
 for number in silent:
     print(f"exhibit {number}: {MUTANTS[names[number - 1]].caught_by[0].split('.test_')[1].replace('_', ' ')}")
 
-# %% [markdown]
+# %% [markdown] slide=["And with seed 0", "What catches"]
 # No harm to be seen here, which is no promise for another world. And with seed 0 the three controls alone, which are no
 # faults at all, spread over 0.05: **the score of one run is no test.** What catches a silent fault is a **test** that
 # knows the answer beforehand. `tests/test_mutants.py` puts each of the 22 faults into the code and fails if the tests

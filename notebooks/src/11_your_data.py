@@ -16,7 +16,7 @@
 #
 # **Time** {{times}}. Deeper: [11b](deeper/11b_position_and_length.ipynb), what else moves the stars.
 
-# %% [markdown]
+# %% [markdown] slide=["Fifty people", "Somebody makes", "How many"]
 # **Before you run anything.** Fifty people gave one to five stars to replies of an app. Somebody makes thumbs of them:
 # four stars and five are up, the rest is down. How many of these thumbs say what the reply deserved? The cell below
 # the imports takes your guess, section 5 counts.
@@ -33,9 +33,9 @@ import torch
 from kto_course import check, predict, reveal
 from kto_course.pictures import lesson_11 as pictures
 from kto_lab import inspect, split
-from kto_lab.report import FeedbackError
 from kto_lab.loading import load_feedback
 from kto_lab.messy import write_export
+from kto_lab.report import FeedbackError
 from kto_utils.data import format_prompt, unpair
 from kto_utils.evaluate import rates
 from kto_utils.losses import balanced_weights
@@ -91,7 +91,7 @@ lines = mine.read_text().splitlines()[1:]
 labels = [bool(line.rsplit(",", 1)[1]) for line in lines]
 print([line[-1] for line in lines], "->", labels)
 
-# %% [markdown]
+# %% [markdown] slide=["The symptom", "Your data may", "The chosen one"]
 # The symptom: **all thumbs are up.** Training then raises every reply, the worst ones too. So `load_feedback` takes
 # booleans (in a CSV, the words true and false) or a mapping that you wrote down, and nothing else.
 #
@@ -125,7 +125,7 @@ content = export.read_bytes().splitlines()
 for number in (0, 126, 228, 264, 375, 446):
     print(f"{number:4d}  {content[number]}")
 
-# %% [markdown]
+# %% [markdown] slide=["The rule for feedback", "Strict is"]
 # A comma inside an answer. A name that is not UTF-8. A quote that never closes. A scale that is not yours. An empty
 # line. The rule for feedback: **nothing is dropped, mended or guessed in silence.** Strict is the default: a file with
 # one bad row is refused, with a list of all of them. For now, four and five stars are up.
@@ -181,10 +181,10 @@ reveal("share_of_right_thumbs", "b")
 # Three quarters. And saying "down" to everything would be right almost as often! Where thumbs up are few, ask what a
 # thumb up is worth: here about half of them are undeserved. Who gives them?
 
-# %%
+# %% slide=["figure"]
 pictures.users(ratings, [deserves(row) for row in ratings])
 
-# %% [markdown]
+# %% [markdown] slide=["A fixed threshold"]
 # Everybody saw about the same replies, but some people never give four stars and some hardly ever give less. A fixed
 # threshold assumes that four stars mean the same from everybody. Here it measures the mood of the user.
 #
@@ -308,7 +308,7 @@ print(f"clean thumbs    {trained_on(clean_rows):.4f}")
 # Happy people do not click, and real logs can be worse than ours. Say one thumb in twenty is up. Weights make the two
 # sides equal **in total**. But a batch of $B$ rows, drawn independently, holds no thumb up with probability $0.95^B$.
 
-# %%
+# %% slide=["text"]
 print(f"weights for 5 up and 95 down: {balanced_weights(5, 95)}")
 for size in (4, 8, 16, 64):
     print(f"batch {size:2d}: {0.95**size:.4f} of the batches hold no thumb up")

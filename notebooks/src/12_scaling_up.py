@@ -1,19 +1,21 @@
 # %% [markdown]
 # # 12 · Scaling up
 #
-# Start a KTO run of a real model, know its price beforehand, and avoid three pitfalls that raise no error.
+# Take a real chat model from rambling to brief and right, then start the same run at 7B: its price, its pitfalls.
 
 # %% [markdown]
 # **You will be able to**
+# - say what KTO, DPO and SFT did to a real chat model, and read the report that shows it
 # - launch TRL's `KTOTrainer` from a settings file, on one GPU or several
 # - estimate memory and time of a run before you rent a GPU
 # - name three pitfalls of TRL that raise no error, and their remedies
 #
 # **You need first** the reference point of lesson [06](06_kto_loss.ipynb) and the loop of lesson [07](07_train.ipynb).
 #
-# **Time** {{times}}. Deeper: [several processes, and a run that is killed](deeper/12b_several_processes.ipynb).
+# **Time** {{times}}. Deeper: [several processes, and a run that is killed](deeper/12b_several_processes.ipynb); [the
+# real model, row by row](deeper/12c_real_model.ipynb).
 
-# %% [markdown]
+# %% [markdown] slide=["You train all", "How many bytes"]
 # **Before you run anything.** You train all weights of a model in float32 with AdamW, and keep the frozen reference in
 # memory. How many bytes does one parameter take, before a single row has been read?
 
@@ -33,17 +35,39 @@ from kto_lab.bench import measure
 from kto_lab.bench.results import load_results as load_bench
 from kto_lab.bench.workloads import CONTENDERS
 from kto_lab.export import export_world
+from kto_lab.real import protocol
+from kto_lab.real import results as real
 from kto_utils.plotting import use_course_style
 
 use_course_style()
 torch.set_default_dtype(torch.float64)
 results = scaling.load_results()
+chat_runs = real.load()
 
 # %%
 asked = "Bytes for each trained parameter, reference included, before the first row?"
 predict("bytes_a_parameter", asked, ["4", "12", "16", "20"], guess=None, confidence=None)
 
 # %% [markdown]
+# ## A chat model on your own laptop
+#
+# SmolLM2-135M-Instruct, a real chat model of 135 million parameters, was asked for capitals: 32 countries, four replies
+# each. A judge gave a thumbs-up to a reply that is *right and brief* (it ends within 30 words). Then came `train_kto`,
+# the loop of lesson 07: 24 steps of 8 replies, beta 0.1. One reply to each of six countries that were **not** trained,
+# before and after:
+
+# %%
+before, after = chat_runs["before", 4], chat_runs["kto", 4]
+for (old, ended), (new, _) in list(zip(before["replies"], after["replies"], strict=True))[:6]:
+    print("before:", " ".join(old.split())[:96] + ("" if ended and len(old) < 96 else " ..."))
+    print(" after:", new, "\n")
+
+# %% [markdown]
+# Not every answer is true, but they come at once. That took some minutes of training on two cores, from thumbs alone.
+# `python course.py real` does it on your machine: it fetches the model once (100 MB), takes about half an hour with
+# the plain rival and the report, and can be stopped and resumed. What else changed stands at the end of this lesson.
+
+# %% [markdown] slide=["TRL is", "```"]
 # ## 1. A run is one command and one settings file
 #
 # For a large model you want an engine. TRL is Hugging Face's library for training from feedback; accelerate starts it
@@ -52,13 +76,13 @@ predict("bytes_a_parameter", asked, ["4", "12", "16", "20"], guess=None, confide
 # ```
 # pip install trl==1.16.0 accelerate==1.15.0 peft==0.21.2
 # accelerate launch --config_file kto_lab/scripts/fsdp.yaml --num_processes 8 \
-#     kto_lab/scripts/train_with_trl.py kto_lab/scripts/thumbs_full.json
+#     kto_lab/scripts/train_with_trl.py kto_lab/scripts/thumbs_0.5b.json
 # ```
 #
 # `fsdp.yaml` tells the launcher how GPUs share the work. The JSON file holds everything else:
 
 # %%
-settings = json.loads((SCRIPTS / "thumbs_full.json").read_text(encoding="utf-8"))
+settings = json.loads((SCRIPTS / "thumbs_0.5b.json").read_text(encoding="utf-8"))
 shown = ("beta", "learning_rate", "num_train_epochs", "per_device_train_batch_size", "max_length", "bf16")
 for name, value in {**settings, "kto": {name: settings["kto"][name] for name in shown}}.items():
     print(f"{name:6s}", value)
@@ -106,7 +130,7 @@ pictures.trl_losses({"all weights": results["full"]["log"], "LoRA, rank 16": res
 # gradients. *Sharding* (FSDP) cuts all this into one part per GPU. What no sharding cuts are the *activations*, the
 # numbers that the backward pass needs again: they grow with the rows on each GPU, here 8 of 1,024 tokens.
 
-# %%
+# %% slide=["figure"]
 shape = scaling.SHAPES["Llama-3.1-8B"]
 kept = [scaling.memory(shape, 8, 1024)[part] for part in ("weights", "gradients", "optimizer", "reference")]
 reveal("bytes_a_parameter", {4: "a", 12: "b", 16: "c", 20: "d"}[round(sum(kept) / shape.parameters)])
@@ -132,7 +156,7 @@ for point in points:
     print(f"{point['shape']:7s} {point['rows']} x {point['length']:3d} {point['lora_rank'] or '-':>12} "
           f"{estimate / 1e6:14.0f} {measured / 1e6:13.0f} {estimate / measured:7.2f}")  # fmt: skip
 
-# %% [markdown]
+# %% [markdown] slide=["KTO adds", "That makes"]
 # With all weights the independent point fits. With LoRA, one run, the estimate is too low. Why was not measured;
 # perhaps the copies that libraries make on the way weigh more beside small matrices. And the check covers no GPU:
 # bfloat16 and sharding are assumptions. Plan with slack, and watch the first steps.
@@ -206,7 +230,7 @@ print(f"{'':42s}batches   mixed   own completion   foreign")
 for name, found in results["pitfalls"].items():
     print(f"{name:42s}{found['batches']:7d}{found['mixed']:8d}{found['own']:17d}{found['foreign']:10d}")
 
-# %% [markdown]
+# %% [markdown] slide=["Of 625", "The remedy"]
 # **Pairs** (rows with `chosen` and `rejected`) are cut in blocks of a thousand, all chosen rows first, and nobody
 # shuffles. Of 625 batches, one holds both kinds of thumb. The remedy: cut the pairs yourself, then shuffle, then hand
 # over; the script's `load_rows` does.
@@ -244,23 +268,24 @@ two_workers = rotated(list(range(9)), 4) + rotated(list(range(9, 18)), 4)
 for name, lenders in {"two workers": two_workers, "nine rows": rotated(list(range(9)), 4)}.items():
     print(f"{name:11s}", lenders, " own:", [row for row, lender in enumerate(lenders) if row == lender])
 
-# %% [markdown]
+# %% [markdown] slide=["Learning rate", "Rows per GPU", "Weights"]
 # Groups of 4, 4 and 1: the lone row borrows from itself. TRL checks only the configured batch size. Remedies: leave
 # `dataset_num_proc` alone, or tokenize with many workers *before* and let TRL prepare with one. Set
 # `dataloader_drop_last=True`. The same holds for evaluation, where the groups keep the *training* batch size.
 #
 # ## 5. A plan for a real model
 #
-# `kto_lab/scripts` holds two plans: all weights of a 0.5B model on public thumbs, LoRA for an 8B model on public pairs.
-# Three of their numbers are starting points, not results.
+# `kto_lab/scripts` holds four plans: all weights of a 0.5B and of a 7B model on public thumbs, LoRA for the 7B model,
+# and LoRA for an 8B model on public pairs. Its README names the source of every value. Three are starting points, not
+# results.
 #
 # - **Learning rate**: TRL's default is 1e-6, its documentation's limit at beta 0.1, and a smaller beta asks for a
 #   smaller rate; the paper starts at 5e-6. Try both.
-# - **Rows per GPU**: 8, as $z_0$ comes from these alone; TRL's documentation wants at least 4. In a step the paper's
-#   experiments used 32; it recommends 8 to 128, TRL 16 to 128.
+# - **Rows per GPU**: 8 (4 on each of eight), as $z_0$ comes from rows that are scored together; TRL's documentation
+#   wants at least 4. In a step the paper's experiments used 32; it recommends 8 to 128, TRL 16 to 128.
 # - **Weights**: from the counts of thumbs, so that both kinds have equal total weight.
 #
-# What has been tried? Both plans run from end to end in the tests, on the small model, on two processes without a GPU.
+# What has been tried? All plans run from end to end in the tests, on the small model, on two processes without a GPU.
 # Not run here: sharding itself, bfloat16, and the real models and data.
 
 # %% [markdown]
@@ -318,8 +343,37 @@ for n in (1, 2, 4, 8):
     print(f"{n} GPUs: {scaling.memory(mine, 4, 1024, processes=n)['total'] / 1e9:6.1f} GB each")
 
 # %% [markdown]
+# ## 6. Did it help? The report
+#
+# A loss curve does not answer this. The chat model from the start of this lesson was measured on 16 countries that it
+# was not trained on, six sampled replies each, before and after; three seeds, five methods, the same 128 replies. Mean
+# and range over the seeds; `kl` in nats a reply, `facts` is the share known of 100 questions about other things:
+
+# %%
+print(real.table(chat_runs))
+
+# %% [markdown]
+# Three things to see. **SFT on the thumbs-up**, the plain rival, goes most of the way: it learns the style from what
+# was liked. **KTO and DPO end alike** here: four replies to each question give DPO its pairs. And **the judge gets
+# what it asked for**: thumbs for brevity alone make all replies brief, and more than a third of them wrong. No loss
+# curve says so; the column `right` does.
+#
+# What was expected, before the seeds were run, and what came out:
+
+# %%
+for name, said in real.verdicts(chat_runs).items():
+    print(f"{protocol.EXPECTED[name]}\n    {said}\n")
+
+# %% [markdown]
+# One expectation was wrong: the model does not know fewer other facts afterwards. Its replies are cut after 32 tokens
+# there, so a short answer may just come in time. One small model, one task and one judge by rules stand behind all
+# this. Your own run deserves the same table: held-out thumbs, distance, length, what else it knew, and twenty replies
+# side by side. `course.py real` writes it as a page.
+
+# %% [markdown]
 # ## Recap
 #
+# 0. Measure what the judge does not see, and read replies: a model learns what was clicked, not what was meant.
 # 1. A run is one command: a launcher, TRL's `KTOTrainer`, a settings file, rows as JSON lines.
 # 2. All weights take about 20 bytes a parameter, LoRA about 2 (frozen, bfloat16). Activations come on top; they grow
 #    with the rows on each GPU, and sharding does not divide them.

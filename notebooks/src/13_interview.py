@@ -15,7 +15,7 @@
 #
 # **Time** {{times}}; then as long as you practise. More blank pages: [13b](deeper/13b_blank_pages.ipynb).
 
-# %% [markdown]
+# %% [markdown] slide=["One evening", "When should"]
 # **Before you run anything.** One evening you go through the same question ten times, and each time you could say the
 # answer. When should it come again? Section 5 tells.
 
@@ -55,7 +55,7 @@ predict("cramming", "Ten times in one evening, each time it went well. When does
 # have not read, practise section 3. More time? The rest of 04 and 07, then [10](10_bug_museum.ipynb). Begin every day
 # with `interview.start(minutes=20)`.
 
-# %% [markdown]
+# %% [markdown] slide=["30 seconds.", "3 minutes", "What they ask"]
 # ## 2. A ladder: 30 seconds, 3 minutes, what they ask next
 #
 # Most answers fail by their form. Somebody asks for a sentence and gets a lecture, or asks for depth and gets the
@@ -71,7 +71,7 @@ predict("cramming", "Ten times in one evening, each time it went well. When does
 # does it count?* gives $\beta$ and the sigmoid; *which way was the thumb?* gives the sign; *how much does this kind of
 # thumb weigh?* gives $\lambda$.
 
-# %% [markdown]
+# %% [markdown] slide=["Say it", "Say what", "Say how"]
 # ## 3. Not knowing takes three sentences
 #
 # It will happen; it is meant to.
@@ -242,7 +242,7 @@ dpo_loss_page.check(my_dpo_loss)
 mock = interview.mock(seed=7)
 mock.candidate()
 
-# %% [markdown]
+# %% [markdown] slide=["Ask, then", "Give a hint", "Once, state"]
 # The interviewer calls `mock.interviewer()` **on their own machine**: four questions of rising difficulty with answers,
 # follow-ups and red flags, then the blank page with its points. Three rules:
 #
