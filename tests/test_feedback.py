@@ -27,9 +27,11 @@ from kto_lab.loading import load_feedback
 from kto_lab.report import ACCEPTABLE, KINDS, REMEDIES, FeedbackError, columns_advice, labels_advice
 from kto_lab.whole_file import BOM, problem_of
 from kto_utils.collator import check_example
-from kto_utils.data import pair_up, tokenize_feedback, unpair
+from kto_utils.data import load_eight_rows, pair_up, tokenize_feedback, unpair
 from kto_utils.losses import balanced_weights
+from kto_utils.model import load_reference_model, reference_of
 from kto_utils.tokenizer import load_tokenizer
+from kto_utils.train import train_dpo, train_kto, train_sft
 
 ROOT = Path(__file__).resolve().parents[1]
 ONLY_CSV = {"field_count"}
@@ -1125,3 +1127,14 @@ def test_a_data_frame_as_rows_is_named_with_what_to_pass():
     with pytest.raises(TypeError, match=r"of a DataFrame: \.to_dict\('records'\)"):
         unpair(frame, seed=0)
     assert len(unpair(frame.to_dict("records"), seed=0)) == 2
+
+
+@pytest.mark.parametrize("method", ["sft", "kto", "dpo"])
+def test_a_data_frame_as_rows_of_a_training_is_named_with_what_to_pass(method, tokenizer):
+    rows = load_eight_rows() if method != "dpo" else [{"prompt": "p", "chosen": " c", "rejected": " d"}] * 2
+    policy = load_reference_model()
+    models = (policy,) if method == "sft" else (policy, reference_of(policy))
+    train = {"sft": train_sft, "kto": train_kto, "dpo": train_dpo}[method]
+    with pytest.raises(TypeError, match=r"(row|pair) 0.* is a str; .*of a DataFrame: \.to_dict\('records'\)"):
+        train(*models, pandas.DataFrame(rows), tokenizer, steps=1, batch_size=2)
+    train(*models, pandas.DataFrame(rows).to_dict("records"), tokenizer, steps=1, batch_size=2)
