@@ -132,6 +132,8 @@ def _with_system(messages: list[dict], fields: Mapping) -> list[dict]:
 def whole_chat(fields: Mapping) -> dict | Fault:
     """prompt and completion of a chat that stands in one field."""
     name = next(name for name in WHOLE if name in fields)
+    if isinstance(fields[name], str) and is_printed_chat(fields[name]):
+        return Fault("messages_as_text", f"{name!r} is the text of a list of messages")
     if not isinstance(fields[name], list):
         return Fault("message_malformed", f"{name!r} is no list of messages")
     messages = messages_of(fields[name], name)

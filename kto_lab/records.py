@@ -136,7 +136,7 @@ def _ends_early(error: json.JSONDecodeError) -> bool:
 
 def _no_json(error: ValueError, raw: bytes) -> str:
     begins = raw.lstrip()[:1]
-    hint = ""
+    hint = "; the line ends in the middle" if isinstance(error, json.JSONDecodeError) and _ends_early(error) else ""
     if begins == b"{" and b"'" in raw[:3]:
         hint = "; it looks like a printed Python dict"
     elif begins not in (b"{", b"["):

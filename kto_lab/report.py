@@ -106,7 +106,14 @@ def labels_advice(labels: Mapping[object, int], terminal: bool) -> str:
     more = f" and {len(most) - SHOWN:,} others" * (len(most) > SHOWN)
     meanings = {value: USUAL_LABELS.get(str(value).strip().lower()) for value in labels}
     words = {str(value).strip() for value in labels}
-    known = None not in meanings.values() and not ({"0", "0.0"} & words and {"-1", "-1.0"} & words)
+    doubtful = {"0", "0.0"} & words and {"-1", "-1.0"} & words
+    usual = {value: up for value, up in meanings.items() if up is not None}
+    scale = any(re.fullmatch(r"[-+]?\d+(\.\d+)?", word) for word in words)  # on a scale to 5, 1 is no thumb up
+    known = not doubtful and (len(usual) == len(labels) or (len({*usual.values()}) == 2 and not scale))
+    if known and len(usual) < len(labels):
+        rest = listed(value for value in labels if value not in usual)
+        more += f"; no usual meaning has {rest}: leave those rows out"
+    meanings = usual
     if terminal:
         pairs = ",".join(f"{value}={str(up).lower()}" for value, up in meanings.items()) if known else ""
         pairs = f'"{pairs}"' if " " in pairs else pairs
@@ -189,6 +196,9 @@ class FeedbackReport:
                     lines += self._explained(kind, terminal)
         return "\n".join(lines)
 
+    def _is_chat_or_pair(self) -> bool:
+        return not {*WHOLE, *SIDES}.isdisjoint(self.fields)
+
     def _explained(self, kind: str, terminal: bool) -> list[str]:
         numbers = self.rejected[kind]
         accept = f"--accept {kind}" if terminal else f"accept=[{kind!r}]"
@@ -202,8 +212,10 @@ class FeedbackReport:
         option = ""
         if kind == "label_not_boolean":
             option = labels_advice(self.labels, terminal)
-        elif self.reasons[kind].startswith(NOT_THERE):
+        elif self.reasons[kind].startswith(NOT_THERE) and (kind == "missing_label" or not self._is_chat_or_pair()):
             option = columns_advice(self.fields, self.columns, terminal)
+        elif self.reasons[kind].startswith(NOT_THERE):
+            option = f"Other rows have {listed(name for name in self.fields if name in (*WHOLE, *SIDES))}."
         elif alike and wrong:
             option = columns_advice(self.fields, self.columns, terminal, wrong)
         return [*_wrapped(f"{reason} {remedy}".rstrip()), *_wrapped(option)]

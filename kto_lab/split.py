@@ -159,7 +159,11 @@ def describe(name: str, report: FeedbackReport, cut: Cut) -> str:
             lines.append(f"{'left out':<16} {len(places):>9,}   {reason}: rows {which}")
     asked = [{cut.questions[place] for place in cut.of(side)} for side in (TRAIN, EVAL)]
     if both := len(asked[0] & asked[1]):
-        lines.append(f"\n{both:,} questions stand on both sides, with other replies; to part them, cut by {QUESTION}.")
+        lines.append(
+            f"\n{both:,} last questions of chats stand on both sides, with other replies: a chat goes where its first "
+            "question goes." if cut.by == QUESTION else
+            f"\n{both:,} questions stand on both sides, with other replies; to part them, cut by {QUESTION}."
+        )  # fmt: skip
     ups = [cut.labels[place] for place in cut.of(TRAIN)]
     return "\n".join([*lines, "", weights_text(sum(ups), len(ups) - sum(ups))])
 

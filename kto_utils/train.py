@@ -189,12 +189,12 @@ def _train(run: Run, loss_of: Callable[[Mapping], tuple[torch.Tensor, dict, dict
 
 def _tokenized(rows: Sequence, tokenizer, max_length: int | None, label: bool | None = None) -> list[dict]:
     """Token ids and masks of all rows; a label given here replaces theirs. A row with `input_ids` is one already."""
-    if not rows:
+    if not len(rows):  # a DataFrame has no truth value; its first "row" is named below
         raise ValueError("rows is empty; there is nothing to train on")
     examples = []
     for number, row in enumerate(rows):
         try:
-            row = row if label is None else {**row, "label": label}
+            row = {**row, "label": label} if label is not None and isinstance(row, Mapping) else row
             if not (isinstance(row, Mapping) and "input_ids" in row):
                 row = tokenize_feedback(row, tokenizer, max_length)
             check_example(row, "the tokenized row", max_length)
@@ -334,12 +334,13 @@ def kto_metrics(logratio: torch.Tensor, label: torch.Tensor, z0: torch.Tensor, b
 
 def _sides(pairs: Sequence[Mapping], tokenizer, max_length: int | None) -> tuple[list[dict], list[dict]]:
     """Token ids and masks of the chosen and of the rejected replies."""
-    if not pairs:
+    if not len(pairs):
         raise ValueError("pairs is empty; DPO needs a chosen and a rejected reply to the same prompt")
     rows: dict[str, list[dict]] = {"chosen": [], "rejected": []}
     for number, pair in enumerate(pairs):
         if not isinstance(pair, Mapping):
-            raise TypeError(f"pair {number} is a {type(pair).__name__}; it must be a dict")
+            hint = "it must be a dict (of a DataFrame: .to_dict('records'))"
+            raise TypeError(f"pair {number} is a {type(pair).__name__}; {hint}")
         for side, kept in rows.items():
             if side not in pair:
                 why = "DPO cannot use a row without a partner. data.pair_up makes pairs and says what is left over"

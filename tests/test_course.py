@@ -230,7 +230,7 @@ def test_a_file_of_the_learner_hides_no_module_of_python(tmp_path):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the learner\'s own file was imported')")
     (tmp_path / "thumbs.csv").write_text("prompt,completion,label\na,b,true\n")
     (step,) = course.steps_of("inspect", ["thumbs.csv"], sys.executable)
-    env = course.environment() | {"PYTHONPATH": str(ROOT)}
+    env = course.environment("inspect") | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(step, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.stdout.startswith("thumbs.csv: 1 rows, 0 rejected"), done.stderr
 

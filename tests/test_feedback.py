@@ -27,9 +27,11 @@ from kto_lab.loading import load_feedback
 from kto_lab.report import ACCEPTABLE, KINDS, REMEDIES, FeedbackError, columns_advice, labels_advice
 from kto_lab.whole_file import BOM, problem_of
 from kto_utils.collator import check_example
-from kto_utils.data import pair_up, tokenize_feedback, unpair
+from kto_utils.data import load_eight_rows, pair_up, tokenize_feedback, unpair
 from kto_utils.losses import balanced_weights
+from kto_utils.model import load_reference_model, reference_of
 from kto_utils.tokenizer import load_tokenizer
+from kto_utils.train import train_dpo, train_kto, train_sft
 
 ROOT = Path(__file__).resolve().parents[1]
 ONLY_CSV = {"field_count"}
@@ -948,7 +950,8 @@ def test_an_option_names_what_a_shell_would_cut():
 @pytest.mark.parametrize(
     ("labels", "option"),
     [(["1.0", "0.0"], "1.0=true,0.0=false"), ([1, -1], "1=true,-1=false"), (["Yes", "No"], "Yes=true,No=false"),
-     ([1, 0, -1], "VALUE=true,VALUE=false"), (["thumbs_up", "meh"], "VALUE=true,VALUE=false")],
+     ([1, 0, -1], "VALUE=true,VALUE=false"), (["thumbs_up", "meh"], "VALUE=true,VALUE=false"),
+     ([1, 0, 2, 3], "VALUE=true,VALUE=false"), (["0", "1", "n/a", "5"], "VALUE=true,VALUE=false")],
 )  # fmt: skip
 def test_usual_labels_are_proposed_and_doubtful_ones_are_not(labels, option, tmp_path, capsys):
     rows = [row_of(n) | {"label": label} for n, label in enumerate(labels)]
@@ -959,6 +962,21 @@ def test_usual_labels_are_proposed_and_doubtful_ones_are_not(labels, option, tmp
         assert kto_lab.inspect.main([str(path), "--labels", option]) == 0
     with pytest.raises(FeedbackError, match=r"labels=\{"):
         load_feedback(path)
+
+
+def test_a_label_without_a_usual_meaning_hides_no_others(tmp_path, capsys):
+    rows = [row_of(n) | {"label": label} for n, label in enumerate(["up", "down", "skipped", "down"])]
+    path = write(tmp_path, "a.jsonl", as_jsonl(rows))
+    kto_lab.inspect.main([str(path)])
+    out = capsys.readouterr().out
+    assert "--labels up=true,down=false\n" in out
+    assert "no usual meaning has 'skipped': leave those rows out" in " ".join(out.split())
+
+
+def test_a_line_that_was_cut_in_the_middle_of_the_file_says_so(tmp_path):
+    first, second = as_jsonl([row_of(1), row_of(2)]).splitlines()
+    report = load(write(tmp_path, "a.jsonl", first[:30] + b"\n" + second + b"\n")).report
+    assert report.reasons["malformed"].endswith("the line ends in the middle")
 
 
 # ---------------------------------------------------------------- sentences that are true
@@ -1109,3 +1127,14 @@ def test_a_data_frame_as_rows_is_named_with_what_to_pass():
     with pytest.raises(TypeError, match=r"of a DataFrame: \.to_dict\('records'\)"):
         unpair(frame, seed=0)
     assert len(unpair(frame.to_dict("records"), seed=0)) == 2
+
+
+@pytest.mark.parametrize("method", ["sft", "kto", "dpo"])
+def test_a_data_frame_as_rows_of_a_training_is_named_with_what_to_pass(method, tokenizer):
+    rows = load_eight_rows() if method != "dpo" else [{"prompt": "p", "chosen": " c", "rejected": " d"}] * 2
+    policy = load_reference_model()
+    models = (policy,) if method == "sft" else (policy, reference_of(policy))
+    train = {"sft": train_sft, "kto": train_kto, "dpo": train_dpo}[method]
+    with pytest.raises(TypeError, match=r"(row|pair) 0.* is a str; .*of a DataFrame: \.to_dict\('records'\)"):
+        train(*models, pandas.DataFrame(rows), tokenizer, steps=1, batch_size=2)
+    train(*models, pandas.DataFrame(rows).to_dict("records"), tokenizer, steps=1, batch_size=2)

@@ -146,6 +146,7 @@ FAULTS = [
     ("messages_as_text", {"prompt": json.dumps(PROMPT), "completion": "Green.", "label": True}, "the prompt"),
     ("messages_as_text", {"prompt": "p", "completion": str([bot("Green.")]), "label": True}, "the completion"),
     ("messages_as_text", {"prompt": str(SHAREGPT), "completion": "Green.", "label": True}, "the prompt"),
+    ("messages_as_text", {"messages": str([*PROMPT, bot("Green.")]), "label": True}, "'messages'"),
     ("lone_surrogate", THUMB | {"completion": [bot("\ud83d")]}, "U+D83D"),
     ("replacement_character", {"messages": [user("caf\ufffd?"), bot("Yes.")], "label": True}, "U+FFFD"),
     ("role_order", {"messages": [user("Sky?"), user("Hello?"), bot("Blue.")], "label": True}, "both of the user"),
@@ -240,3 +241,11 @@ def test_a_chat_cut_to_nothing_is_found_with_the_models_own_template(tmp_path):
     assert len(load_feedback(path, tokenizer=tokenizer, max_length=n + 1)) == 1
     with pytest.raises(FeedbackError, match="the prompt takes"):
         load_feedback(path, tokenizer=tokenizer, max_length=n)
+
+
+def test_a_row_without_its_chat_is_told_what_other_rows_have(tmp_path, capsys):
+    rows = [{"messages": [*PROMPT, bot("Green.")], "label": True}, {"id": 3, "label": True}]
+    kto_lab.inspect.main([str(write(tmp_path, rows))])
+    out = capsys.readouterr().out
+    assert "the fields are 'id', 'label'. Other rows have 'messages'." in " ".join(out.split())
+    assert "--columns" not in out

@@ -131,8 +131,12 @@ def test_the_folder_of_a_checkpoint_is_made_before_the_first_step(tmp_path):
 
 DUMPS = {  # texts for a digest, for a message, for a notebook: nothing in them is a number that was computed
     "kto_lab/checkpoints.py", "kto_lab/comparison/settings.py", "kto_lab/comparison/results.py", "kto_lab/recipes.py",
-    "kto_lab/scaling.py", "kto_lab/plain.py",
+    "kto_lab/rows.py", "kto_lab/scaling.py", "kto_lab/plain.py",
+    "kto_lab/real/story.py",  # which refuses NaN
 }  # fmt: skip
+
+
+ALONE = ("train_with_trl.py", "rows.py", "watch.py")  # scripts that need nothing of the course
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "kto_lab").rglob("*.py")), ids=lambda path: path.stem)
@@ -140,4 +144,4 @@ def test_results_are_written_through_plain_values(path):
     """json.dump(s) writes NaN; where it stays it is named above."""
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     calls = [n for n in nodes if isinstance(n, ast.Attribute) and ast.unparse(n) in ("json.dump", "json.dumps")]
-    assert not calls or path.relative_to(ROOT).as_posix() in DUMPS or "scripts" in path.parts
+    assert not calls or path.relative_to(ROOT).as_posix() in DUMPS or path.name in ALONE

@@ -226,3 +226,12 @@ def test_a_user_s_number_is_a_user(tmp_path):
     assert run(write(tmp_path, rows), "--by", "user") == 0
     users = [{row["user"] for row in side} for side in sides(tmp_path)]
     assert not users[0] & users[1]
+
+
+def test_a_question_of_a_later_turn_on_both_sides_is_counted_as_such(tmp_path, capsys):
+    rows = [{"messages": [user(f"First {n}?"), bot("So."), user("And then?"), bot(f"Reply {n}")], "label": n % 2 == 0}
+            for n in range(40)]  # fmt: skip
+    assert run(write(tmp_path, rows), "--share", 0.25) == 0
+    out = capsys.readouterr().out
+    assert "1 last questions of chats stand on both sides" in out
+    assert "cut by question" not in out.split("good rows, cut by question")[1]

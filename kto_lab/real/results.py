@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from kto_lab.plain import write_jsonl
 from kto_lab.real import protocol
 
 RESULTS_FILE = Path(__file__).parents[1] / "results" / "real.jsonl"
@@ -31,7 +32,7 @@ def collect(folder: Path, file: Path = RESULTS_FILE) -> None:
             texts = [[reply["text"], reply["ended"]] for reply in run["replies"][:: protocol.CHECKED]]
             lines.append({"method": name, "seed": seed} | run | {"replies": texts})
             del lines[-1]["source"]
-    file.write_text("".join(json.dumps(_rounded(line), ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    write_jsonl(file, map(_rounded, lines))
 
 
 def _rounded(value: object) -> object:

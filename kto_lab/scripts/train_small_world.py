@@ -8,11 +8,11 @@ Nothing in here knows how many there are but `Processes`. Killed and started aga
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from kto_lab.checkpoints import Checkpoint
 from kto_lab.distributed import Processes
+from kto_lab.plain import to_json, write_whole
 from kto_utils.evaluate import collect_feedback
 from kto_utils.losses import balanced_weights
 from kto_utils.model import load_reference_model, reference_of
@@ -29,6 +29,8 @@ def main() -> None:
     parser.add_argument("--history", help="JSON file for the log")
     options = parser.parse_args()
 
+    if options.history:
+        Path(options.history).parent.mkdir(parents=True, exist_ok=True)  # now: an error here costs no training
     policy, tokenizer = load_reference_model(), load_tokenizer()
     rows = collect_feedback(policy, trained_questions(), 50, seed=0)
     up = sum(row["label"] for row in rows)
@@ -40,7 +42,7 @@ def main() -> None:
         log_every=5, parts=Parts(callbacks=kept, processes=Processes.of_launcher()),
     )  # fmt: skip
     if options.history:
-        Path(options.history).write_text(json.dumps(history), encoding="utf-8")
+        write_whole(options.history, [to_json(history)])  # a batch of one kind has no reward of the other: null
 
 
 if __name__ == "__main__":
