@@ -318,3 +318,11 @@ def test_smollm2_answers_and_its_first_loss_is_half_the_mean_weight():
     assert "Paris" in reply.text
     r = torch.zeros(2)
     assert float(kto_loss(r, r, torch.tensor([True, False]), torch.tensor(0.0)).mean()) == 0.5
+
+
+def test_the_replies_that_the_readme_shows_are_in_the_results():
+    page = " ".join((results.RESULTS_FILE.parents[2] / "README.md").read_text(encoding="utf-8").split())
+    texts = [" ".join(RUNS[name, 4]["replies"][4][0].split()) for name in ("before", "kto")]
+    before, after = page.split('Before: "')[1].split(' ..." After: "')[0], page.split('After: "')[1].split('"')[0]
+    assert texts[0].replace('"', "'").startswith(before)
+    assert texts[1] == after
