@@ -25,8 +25,8 @@ class Clock:
         stages: names of WORK, in order; those done earlier are left out.
     """
 
-    def __init__(self, stages: Sequence[str], stream=sys.stderr):
-        self.left, self.stream = list(stages), stream
+    def __init__(self, stages: Sequence[str]):
+        self.left, self.stream = list(stages), sys.stderr
         self.total = sum(WORK[stage] for stage in stages)
         self.start = time.monotonic()
         self.seen: dict[str, float] = {}
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         story = Story(folder, options.seed, options.model)
         tell_story(story, dict.fromkeys(("sft", options.method)), options.save)
     except (OSError, RuntimeError, ValueError) as error:
-        print(f"\n{error}", file=sys.stderr)
+        print(f"\n{options.model or NAME}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nStopped; the same command goes on with what is finished.", file=sys.stderr)
