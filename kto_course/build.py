@@ -301,7 +301,7 @@ def write_student_copies() -> None:
 def course_map(timings: dict[str, int]) -> str:
     """The table of lessons for the README: title, promise, the three times, and the way deeper."""
     rows = ["| lesson | what you do there | read | exercises | run | deeper |", "|---|---|---|---|---|---|"]
-    deeper = {source.stem[:2]: source for source in source_paths() if is_deeper(source)}
+    deeper = [source for source in source_paths() if is_deeper(source)]
     for source in source_paths():
         if is_deeper(source):
             continue
@@ -310,8 +310,8 @@ def course_map(timings: dict[str, int]) -> str:
         if len(lines) != 2:
             raise ValueError(f"{source.name}: the first cell has {len(lines)} lines; expected a title and one promise")
         title, promise = lines
-        times, below = times_of(cells, timings.get(source.stem)), deeper.get(source.stem[:2])
-        more = f"[{below.stem[:3]}](notebooks/{relative_path(below).as_posix()})" if below else ""
+        times, below = times_of(cells, timings.get(source.stem)), [s for s in deeper if s.stem[:2] == source.stem[:2]]
+        more = ", ".join(f"[{s.stem[:3]}](notebooks/{relative_path(s).as_posix()})" for s in below)
         rows.append(
             f"| [{title}](notebooks/{relative_path(source).as_posix()}) | {promise} | {times.read} min | "
             f"{times.exercises or '-'} min | {'?' if times.run is None else times.run} s | {more} |"

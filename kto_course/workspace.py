@@ -110,8 +110,10 @@ def door() -> str:
     routes, course = (between(page, start, end) for start, end in ((DOOR_START, DOOR_END), (MAP_START, MAP_END)))
     own = "Your copies, figures and record lie in `work/`; `work/solved/` holds every lesson solved, with all outputs."
     text = f"# KTO from Scratch\n\n{routes}\n\n{own}\n\n## The course\n\n{course}\n"
-    # The README leads a visitor to the solved lessons, this page to the open ones.
-    text = re.sub(r"\]\(notebooks/(?=(?:deeper/)?\d)", "](notebooks/student/", text)
+    # The README leads a visitor to the solved lessons, this page to the open ones; without exercises there is none.
+    for name in set(re.findall(r"\]\(notebooks/((?:deeper/)?\d[^)]*)\)", text)):
+        if (NOTEBOOKS / "student" / name).exists():
+            text = text.replace(f"](notebooks/{name})", f"](notebooks/student/{name})")
     return linked_from(text, ROOT / "README.md", WORK / DOOR)
 
 
