@@ -7,29 +7,31 @@ notebooks/student/NN_topic.ipynb (exercises open, nothing run). NNb_topic.py bec
     python course.py build --check      builds nothing, names what is out of date, exit status 1 if any
     python course.py build 03 --only    builds this lesson and its student copy, no page that others share
 
+A lesson translated in notebooks/src/zh becomes notebooks/zh/NN_topic.ipynb: the same code and outputs, other prose
+(kto_course/translation.py); --check names what is shown in English there, and that alone is no fault.
+
 In a source, {{times}} stands for the lesson's three times (read, exercises, run), and {{questions ID ID ID}} for these
 interview questions of the bank, each with its answer in a fold; a cell `# the cell of exercise ID` becomes that of the
 lesson which has this exercise. The build adds two things to every lesson: a
 link between the complete and the open copy, and a first code cell that says what to do under another Python.
-Besides the notebooks it writes kto_course/timings.json, course map and findings in README.md, the gallery
-figures/README.md and everything in kto_course/handouts.
+Besides the notebooks it writes kto_course/timings.json, course map and findings in README.md, and everything in
+kto_course/handouts.
 """
 
 import argparse
 import hashlib
 import json
-import math
 import os
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import jupytext
 import nbformat
 
-from kto_course import FIGURES, NOTEBOOKS, ROOT, checks
+from kto_course import FIGURES, NOTEBOOKS, ROOT, checks, translation
 from kto_course.handouts import products, quiz
+from kto_course.times import times_of
 from kto_lab.comparison.headlines import headlines
 from kto_lab.comparison.results import load_results
 
@@ -37,9 +39,6 @@ SOURCES = NOTEBOOKS / "src"
 STUDENT = NOTEBOOKS / "student"
 TIMINGS = Path(__file__).with_name("timings.json")
 
-WORDS_A_MINUTE, LINES_A_MINUTE = 200, 8  # a technical text and its code, read with attention
-FOLDED = re.compile(r"<details.*?</details>", re.S)
-MATHS = re.compile(r"\$\$.*?\$\$|\$[^$]*\$", re.S)
 GUARD = '''\
 try:
     import kto_course  # the course's own packages, found wherever this notebook lies
@@ -71,35 +70,6 @@ def load_timings() -> dict[str, int]:
     return json.loads(TIMINGS.read_text(encoding="utf-8")) if TIMINGS.exists() else {}
 
 
-@dataclass(frozen=True)
-class Times:
-    """What a lesson asks of a reader: minutes to read, minutes for its exercises, seconds to run."""
-
-    read: int
-    exercises: int
-    n_exercises: int
-    folded_words: int
-    run: int | None
-
-    def line(self) -> str:
-        """As the card prints it."""
-        named = f"{self.n_exercises} exercise{'s' * (self.n_exercises > 1)}"
-        tasks = f", {self.exercises} for {named}" * bool(self.exercises)
-        folded = f" ({self.folded_words} more words are folded away)" * bool(self.folded_words)
-        return f"about {self.read} minutes to read{tasks}, {'?' if self.run is None else self.run} s to run{folded}"
-
-
-def times_of(cells, seconds: int | None) -> Times:
-    """Counted from the text: open words and lines of code at a fixed pace, exercises as their headings state."""
-    prose = MATHS.sub(" formula ", "\n".join(c.source for c in cells if c.cell_type == "markdown"))
-    folded = sum(len(found.split()) for found in FOLDED.findall(prose))
-    words = len(FOLDED.sub(" ", prose).split())
-    lines = sum(sum(bool(line.strip()) for line in c.source.splitlines()) for c in cells if c.cell_type == "code")
-    stated = [int(n) for n in re.findall(r"^[★☆]{3} · (\d+) minutes", prose, flags=re.M)]
-    read = math.ceil(words / WORDS_A_MINUTE + lines / LINES_A_MINUTE)
-    return Times(read, sum(stated), len(stated), folded, seconds)
-
-
 def cell_metadata(marks: dict) -> dict:
     """A cell's metadata in the notebook, from the marks in the source: tags, and nbgrader's for exercises.
 
@@ -124,7 +94,6 @@ def cell_metadata(marks: dict) -> dict:
 
 
 PAGE = re.compile(r"^# the cell of exercise (\w+)$", flags=re.M)
-OPEN_LINK = re.compile(r"\[With open exercises\]\([^)]+\)")
 
 
 def open_link(path: Path) -> str:
@@ -137,25 +106,33 @@ def solved_link(path: Path) -> str:
     return f"{'../' * len(path.parts)}{path.as_posix()}"
 
 
-def with_added_parts(cells, source: Path) -> list:
+def with_added_parts(cells, path: Path, edition: translation.Edition) -> list:
     """The cells with what the build adds: the guard, the link to the other copy, the lesson's questions."""
     first_code = next(i for i, cell in enumerate(cells) if cell.cell_type == "code")
     added = [*cells[:first_code], nbformat.v4.new_code_cell(GUARD, metadata={"tags": ["guard"]}), *cells[first_code:]]
     if any(cell.metadata.get("exercise") for cell in cells):
-        added[1].source += f"\n\n[With open exercises]({open_link(relative_path(source))})"
+        added[1].source += f"\n\n[{translation.OPEN[edition.language]}]({open_link(path)})"
     for cell in added:
         if cell.cell_type == "markdown":
-            cell.source = quiz.PLACEHOLDER.sub(lambda named: quiz.quiz_text(named[1].split()), cell.source)
+            cell.source = quiz.PLACEHOLDER.sub(lambda ids: edition.added(quiz.quiz_text(ids[1].split())), cell.source)
         else:
             cell.source = PAGE.sub(lambda named: checks.exercise_cell(named[1]), cell.source)
     return added
 
 
-def read_source(source: Path, seconds: int | None):
+def percent_cells(source: Path) -> list:
+    return jupytext.read(source, fmt="py:percent").cells
+
+
+def read_source(source: Path, seconds: int | None, edition: translation.Edition | None = None):
     """The notebook that a source describes, without outputs. Cell ids depend on the text alone."""
-    notebook = jupytext.read(source, fmt="py:percent")
-    notebook.cells = with_added_parts(notebook.cells, source)
-    times = times_of(notebook.cells, seconds).line()
+    english, path, cells = translation.Edition(), relative_path(source), percent_cells(source)
+    edition = edition or english
+    times = edition.times(times_of(with_added_parts(percent_cells(source), path, english), seconds))
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = edition.cell(cell.source)
+    notebook = nbformat.v4.new_notebook(cells=with_added_parts(cells, edition.place(path), edition))
     seen: dict[str, int] = {}
     for cell in notebook.cells:
         cell.metadata = nbformat.from_dict(cell_metadata(cell.metadata))
@@ -237,6 +214,24 @@ def build(source: Path, timings: dict[str, int]) -> str | None:
     return None
 
 
+def edition_text(source: Path, timings: dict[str, int], edition: translation.Edition) -> str:
+    """A built lesson in another language: its code, outputs and metadata, the edition's prose."""
+    notebook = read_source(source, timings.get(source.stem), edition)
+    for cell, built in zip(notebook.cells, nbformat.read(notebook_path(source), as_version=4).cells, strict=True):
+        if cell.cell_type == "code":
+            cell.update(built)
+    nbformat.validate(notebook)
+    return nbformat.writes(notebook) + "\n"
+
+
+def editions(timings: dict[str, int]) -> dict[Path, str]:
+    """Path and text of every translated lesson whose English notebook is there."""
+    sources = [s for s in source_paths() if (translation.FOLDER / s.name).exists() and notebook_path(s).exists()]
+    made = {source: translation.edition_of(source) for source in sources}
+    return {NOTEBOOKS / edition.place(relative_path(source)): edition_text(source, timings, edition)
+            for source, edition in made.items()}  # fmt: skip
+
+
 def has_exercises(notebook) -> bool:
     return any(cell.metadata.get("nbgrader", {}).get("solution") for cell in notebook.cells)
 
@@ -256,7 +251,9 @@ def as_open_copy(cell, path: Path, copied: set[Path]) -> None:
 
     if cell.cell_type == "markdown":
         cell.source = re.sub(r"(\]\()([^)#\s]+)", mended, cell.source)
-        cell.source = re.sub(OPEN_LINK, lambda found: f"[Solved, with all outputs]({solved_link(path)})", cell.source)
+        for language, label in translation.OPEN.items():
+            solved = f"[{translation.SOLVED[language]}]({solved_link(path)})"
+            cell.source = re.sub(rf"\[{label}\]\([^)]+\)", lambda found, new=solved: new, cell.source)
 
 
 def student_copies() -> dict[Path, str]:
@@ -270,6 +267,7 @@ def student_copies() -> dict[Path, str]:
     inside = ClearSolutions(code_stub={"python": "...  # your code here"})
     outside = ClearSolutions(code_stub={"python": "# your code here"})
     paths = [relative_path(source) for source in source_paths() if notebook_path(source).exists()]
+    paths += [path.relative_to(NOTEBOOKS) for path in sorted(NOTEBOOKS.glob(f"{translation.LANGUAGE}/*.ipynb"))]
     notebooks = {path: nbformat.read(NOTEBOOKS / path, as_version=4) for path in paths}
     notebooks = {path: notebook for path, notebook in notebooks.items() if has_exercises(notebook)}
     copied = {(NOTEBOOKS / path).relative_to(ROOT) for path in notebooks}
@@ -283,6 +281,14 @@ def student_copies() -> dict[Path, str]:
     return {STUDENT / path: nbformat.writes(notebook) + "\n" for path, notebook in notebooks.items()}
 
 
+def stale_editions(timings: dict[str, int]) -> list[str]:
+    """Names of the translated notebooks that are not what English notebook and translation give."""
+    made = editions(timings)
+    stale = [p for p, text in made.items() if not p.exists() or p.read_text("utf-8") != text]
+    stale += sorted(set(NOTEBOOKS.glob(f"{translation.LANGUAGE}/*.ipynb")) - set(made))
+    return [f"{translation.LANGUAGE}/{path.name}" for path in stale]
+
+
 def stale_copies() -> list[str]:
     """Names of the student notebooks that are not what the built lessons give."""
     copies = student_copies()
@@ -292,8 +298,8 @@ def stale_copies() -> list[str]:
     return [name + " (has no lesson with exercises)" * (i >= len(stale)) for i, name in enumerate(names)]
 
 
-def write_student_copies() -> None:
-    for path, text in student_copies().items():
+def write_copies(made: dict[Path, str]) -> None:
+    for path, text in made.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
@@ -331,22 +337,10 @@ def with_built_parts(readme: str, timings: dict[str, int]) -> str:
     return between(page, FINDINGS_START, FINDINGS_END, "\n".join(f"- {line}" for line in headlines(load_results())))
 
 
-def gallery() -> str:
-    """figures/README.md: every published figure with its alt text."""
-    parts = ["# Figures\n\nEvery figure the lessons publish, with its alt text. Written by `kto_course/build.py`.\n"]
-    for text in sorted(FIGURES.glob("*.txt")):
-        alt = text.read_text(encoding="utf-8").strip()
-        others = [text.with_suffix(f".{kind}").name for kind in ("pdf", "svg")]
-        links = "".join(f"[{name}]({name})\n" for name in others if (text.parent / name).exists())
-        parts.append(f"## {text.stem}\n\n![{alt}]({text.stem}.png)\n\n{alt}\n" + (links and f"\n{links}"))
-    return "\n".join(parts)
-
-
 def write_pages(timings: dict[str, int]) -> None:
     products.write()
     readme = ROOT / "README.md"
     readme.write_text(with_built_parts(readme.read_text(encoding="utf-8"), timings), encoding="utf-8")
-    (FIGURES / "README.md").write_text(gallery(), encoding="utf-8")
 
 
 def out_of_date(timings: dict[str, int]) -> list[str]:
@@ -355,13 +349,10 @@ def out_of_date(timings: dict[str, int]) -> list[str]:
     stale = [notebook_path(source).name for source in sources if not in_step(source, timings)]
     built = {*NOTEBOOKS.glob("*.ipynb"), *NOTEBOOKS.glob("deeper/*.ipynb")}
     stale += sorted(f"{path.name} (has no source)" for path in built - set(map(notebook_path, sources)))
-    stale += stale_copies()
+    stale += stale_editions(timings) + stale_copies()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     if with_built_parts(readme, timings) != readme:
         stale.append("README.md (course map or findings)")
-    page = FIGURES / "README.md"
-    if not page.exists() or page.read_text(encoding="utf-8") != gallery():
-        stale.append("figures/README.md")
     return stale + products.out_of_date()
 
 
@@ -376,6 +367,7 @@ def main() -> int:
     if options.check:
         stale = out_of_date(timings)
         print("\n".join(f"out of date: {name}" for name in stale) or "everything is in step")
+        print(*(f"to translate: {cell}" for cell in translation.stale()), sep="\n", end="")
         return int(bool(stale))
     sources = source_paths()
     if options.lessons:
@@ -389,7 +381,8 @@ def main() -> int:
         failure = build(source, timings)
         print(f"{source.stem}: {failure or 'built'}", flush=True)
         status |= failure is not None
-    write_student_copies()
+    write_copies(editions(load_timings()))
+    write_copies(student_copies())
     if not options.only:
         write_pages(load_timings())
     return int(status)

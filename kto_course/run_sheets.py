@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 
 from kto_course.slides.plan import lecture, stored_plan
+from kto_course.times import times_of
 
 PAGE = Path(__file__).with_suffix(".md")
 VOTE, TALK = 3, 5  # minutes at a lesson's beginning and at its end
@@ -59,8 +60,6 @@ def minutes(part: str, in_class: bool = True) -> int:
     Raises:
         ValueError: a section or exercise that does not exist, or a part without minutes.
     """
-    from kto_course import build
-
     if stated := re.search(r"\((\d+)\)$", part):
         return int(stated[1])
     if found := PART.fullmatch(part):
@@ -70,7 +69,7 @@ def minutes(part: str, in_class: bool = True) -> int:
         cells = [cell for _, some in sections[first : last + 1] for cell in some]
         spoken = VOTE * (first == 0) + TALK * (last == len(sections) - 1)
         tasks = sum(map(exercise_minutes, tasks_of(found["tasks"] or "")))
-        return build.times_of(cells, None).read + in_class * spoken + tasks
+        return times_of(cells, None).read + in_class * spoken + tasks
     if tasks := tasks_of(part):
         return sum(map(exercise_minutes, tasks))
     raise ValueError(f"run_sheets.yaml: how long is {part!r}? Expected a lesson, exercises, or minutes in brackets")

@@ -23,6 +23,7 @@ from kto_course import build, checks
 from kto_course.handouts import anki, card, core_sheet, exit_quiz, formula_card, products, quiz, wording
 from kto_course.questions import load_questions
 from kto_course.slides.plan import exit_quiz_ids
+from kto_course.times import times_of
 from kto_lab.price import least_kl
 from kto_utils import prospect
 from kto_utils.logprobs import get_probs
@@ -219,7 +220,7 @@ def test_a_changed_question_puts_the_lesson_out_of_step(tmp_path, monkeypatch):
 
 
 def test_folded_answers_add_no_reading_minutes(tmp_path):
-    one, three = (build.times_of(build.read_source(lesson_with_questions(tmp_path, named), 10).cells, 10)
+    one, three = (times_of(build.read_source(lesson_with_questions(tmp_path, named), 10).cells, 10)
                   for named in ("reversed_batch", "reversed_batch one_sided_share decoupled_samples"))  # fmt: skip
     assert three.folded_words > one.folded_words + 100
     assert three.read <= one.read + 1  # their short headings stay open

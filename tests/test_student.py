@@ -216,7 +216,7 @@ def test_an_outdated_and_an_orphaned_copy_are_named(tmp_path, monkeypatch):
     below = [path.relative_to(STUDENT) for path in COPIES]
     assert {f"student/{path.as_posix()}" for path in below} <= set(stale)
     assert "student/99_old.ipynb (has no lesson with exercises)" in stale
-    build.write_student_copies()
+    build.write_copies(build.student_copies())
     assert all((tmp_path / path).exists() for path in below)
 
 

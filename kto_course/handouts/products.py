@@ -1,10 +1,10 @@
-"""All that is made from the question bank, and the slides, and whether it is in step."""
+"""All that is made from the question bank and the figures, and the slides, and whether it is in step."""
 
 import json
 import re
 from pathlib import Path
 
-from kto_course import NOTEBOOKS, ROOT
+from kto_course import FIGURES, NOTEBOOKS, ROOT
 from kto_course.handouts.anki import anki_content, anki_deck
 from kto_course.handouts.card import formula_card_files, rounded
 from kto_course.handouts.core_sheet import core_sheet
@@ -15,6 +15,17 @@ from kto_course.handouts.wording import bank, of_lesson
 from kto_course.run_sheets import run_sheets
 from kto_course.slides.deck import deck_files, print_pdf, stale_pdf
 from kto_course.slides.plan import exit_quiz_ids
+
+
+def gallery() -> str:
+    """figures/README.md: every published figure with its alt text."""
+    parts = ["# Figures\n\nEvery figure the lessons publish, with its alt text. Written by `course.py build`.\n"]
+    for text in sorted(FIGURES.glob("*.txt")):
+        alt = text.read_text(encoding="utf-8").strip()
+        others = [text.with_suffix(f".{kind}").name for kind in ("pdf", "svg")]
+        links = "".join(f"[{name}]({name})\n" for name in others if (text.parent / name).exists())
+        parts.append(f"## {text.stem}\n\n![{alt}]({text.stem}.png)\n\n{alt}\n" + (links and f"\n{links}"))
+    return "\n".join(parts)
 
 
 def products() -> dict[str, bytes]:
@@ -29,6 +40,7 @@ def products() -> dict[str, bytes]:
     known = {question.id: question for question in bank()}
     ten = exit_quiz_files([known[id] for id in exit_quiz_ids()])
     made |= {f"{folder}/{name}": data for name, data in ten.items()}
+    made["figures/README.md"] = gallery().encode()
     made["notebooks/run_sheets.md"] = run_sheets().encode()
     return made | formula_card_files() | deck_files()
 
