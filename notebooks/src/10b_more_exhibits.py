@@ -400,7 +400,8 @@ pictures.own_exhibit(record)
 # 1. Divided scores (2, 3, 4) and a doubled beta (18) all make the first gradient small; the rewards at step 2 tell them
 #    apart.
 # 2. kl says where the clamp stands: below 0 there is none, above 0 nearly always it stands inside the mean.
-# 3. A gradient of exactly 0 means that the two halves of the log-ratio cancel.
+# 3. A gradient of exactly 0 from the first step on: the two halves of the log-ratio cancel, as in exhibit 10, or no
+#    graph reaches the weights. Later it can be saturation.
 # 4. Exhibits 6, 11, 15 and 19 leave no sign in a log; a test on a few rows finds each.
 # 5. The loss measures what the code says, not what you meant.
 
