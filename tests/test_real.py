@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from kto_lab.real import __main__ as command
-from kto_lab.real import chat_model, measure, protocol, questions, report, results, sampling, story
+from kto_lab.real import chat_model, clicks, measure, protocol, questions, report, results, sampling, story
 from kto_lab.real.sampling import Reply
 from kto_utils.model import tiny_llama
 
@@ -250,6 +250,81 @@ def test_the_command_tells_all_reports_and_resumes(small, tmp_path, capsys):
     assert "http" not in page
     assert command.main(arguments) == 0
     assert "training" not in capsys.readouterr().err
+
+
+def click_all(file, replies, up):
+    judged = clicks.Clicks(file, replies)
+    while judged.current is not None:
+        judged.click(up(judged.current[1]))
+    return judged
+
+
+def four_replies():
+    texts = ("Yes.", "No.", "Why?", "Because.")
+    return [(place // 2, Reply((1, 2), (5 + place, 2), text, ended=True)) for place, text in enumerate(texts)]
+
+
+def test_each_click_is_kept_at_once_and_gone_on_with(tmp_path):
+    file = tmp_path / "thumbs.json"
+    first = clicks.Clicks(file, four_replies())
+    assert first.current == four_replies()[0]
+    first.click(True)
+    assert first.current == four_replies()[2]  # another question before a second reply to this one
+    assert [one.label for one in clicks.read(file)] == [True]
+    again = clicks.Clicks(file, four_replies())
+    assert again.current == four_replies()[2]
+    again.click(False)
+    again.undo()
+    assert again.current == four_replies()[2]
+    assert len(clicks.read(file)) == 1
+    assert "1 of 4 judged, 1 up" in again.line()
+
+
+def test_nobody_is_asked_for_more_than_forty(tmp_path):
+    many = [(place, Reply((1,), (place, 2), str(place), ended=True)) for place in range(50)]
+    assert len(click_all(tmp_path / "t.json", many, lambda reply: True).kept) == clicks.FIRST
+    assert clicks.Clicks(tmp_path / "t.json", many).current is None
+
+
+def test_the_buttons_click_and_show_what_somebody_wrote_as_text(tmp_path):
+    nasty = [(0, Reply((1,), (3, 2), "<script>x</script>", ended=False)), (1, Reply((1,), (4, 2), "b", ended=True))]
+    judged = clicks.Clicks(tmp_path / "thumbs.json", nasty)
+    _, text, buttons = clicks.panel(judged).children
+    up, down, back = buttons.children
+    assert "<script>" not in text.value
+    assert "(cut here)" in text.value
+    up.click()
+    down.click()
+    assert [one.label for one in clicks.read(judged.file)] == [True, False]
+    assert up.disabled
+    assert "real --thumbs" in text.value
+    back.click()
+    assert not up.disabled
+
+
+@pytest.mark.parametrize("content", ["{}", "nothing", '[{"number": 0}]'])
+def test_a_file_that_holds_no_clicks_is_refused_and_left_alone(content, tmp_path):
+    file = tmp_path / "thumbs.json"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match="move it away"):
+        clicks.Clicks(file, four_replies())
+    assert file.read_text(encoding="utf-8") == content
+
+
+def test_the_command_trains_on_own_thumbs_instead_of_the_judge_s(small, tmp_path, capsys):
+    drawn = story.Story(tmp_path / "drawn", 3, small).replies()
+    file = tmp_path / "thumbs.json"
+    click_all(file, drawn, lambda reply: reply.ids[0] % 3 == 0)
+    kept = [one.label for one in clicks.read(file)]
+    arguments = ["--model", small, "--folder", str(tmp_path / "own"), "--thumbs", str(file)]
+    assert command.main(arguments) == 0
+    made = json.loads((tmp_path / "own" / "kto.json").read_text(encoding="utf-8"))
+    assert (made["n_up"], made["n_down"]) == (sum(kept), len(kept) - sum(kept))
+    assert not (tmp_path / "own" / "replies.json").exists()
+    capsys.readouterr()
+    clicks.Clicks(file, drawn).undo()  # other thumbs are another run: the old one is not taken for it
+    assert command.main(arguments) == 2
+    assert "a person's thumbs" in capsys.readouterr().err
 
 
 def test_the_command_names_what_it_cannot_use(tmp_path, capsys):

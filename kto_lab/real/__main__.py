@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from kto_lab.real import protocol, report, results
+from kto_lab.real import clicks, protocol, report, results
 from kto_lab.real.chat_model import FOLDER, NAME, fetch, is_here
 from kto_lab.real.questions import capitals
 from kto_lab.real.story import Story
@@ -58,9 +58,10 @@ def parser() -> argparse.ArgumentParser:
         "it at any time: what is finished is kept.",
     )
     found.add_argument("--model", help="another chat model: a folder, or a name that transformers finds")
-    found.add_argument("--folder", type=Path, default=None, help=f"for what is made; default {FOLDER.name}/run in work")
+    found.add_argument("--folder", type=Path, help="for what is made; default a folder of its own in work/real")
     found.add_argument("--seed", type=int, default=protocol.SEEDS[0])
     found.add_argument("--method", choices=protocol.METHODS, default="kto", help="beside SFT; default kto")
+    found.add_argument("--thumbs", type=Path, help="your own, from the buttons of lesson 12c, in place of the judge's")
     found.add_argument("--save", type=Path, help="keep the trained model in this folder, to talk to")
     found.add_argument("--fetch", action="store_true", help="fetch the model and stop")
     found.add_argument("--all", action="store_true", help="all methods and seeds of the protocol, then the results "
@@ -70,10 +71,11 @@ def parser() -> argparse.ArgumentParser:
 
 def tell_story(story: Story, names: Sequence[str], save_to: Path | None = None) -> dict[str, dict]:
     """All stages that are missing, with progress; returns the measures by name."""
-    stages = [name for name in ("before", "replies", *names) if not (story.folder / f"{name}.json").is_file()]
+    wanted = ("before", *(["replies"] if story.thumbs is None else []), *names)
+    stages = [name for name in wanted if not (story.folder / f"{name}.json").is_file()]
     clock = Clock(stages)
     made = {}
-    for name in ("before", "replies", *names):
+    for name in wanted:
         story.tell = clock
         clock.begin(name)
         if name == "before":
@@ -104,8 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     torch.set_num_threads(os.cpu_count() or 1)
     sys.stdout.reconfigure(errors="backslashreplace")  # a narrow terminal shall not end a run of half an hour
-    folder = options.folder or FOLDER / "run"
     try:
+        own = clicks.read(options.thumbs) if options.thumbs else None
         if options.model is None and not is_here():
             print(f"Fetching {NAME}: about 100 MB, 600 MB on disk, once ...", flush=True)
             fetch()
@@ -116,7 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 tell_story(Story(FOLDER / "protocol" / f"seed_{seed}", seed), list(protocol.METHODS))
             results.collect(FOLDER / "protocol")
             return 0
-        story = Story(folder, options.seed, options.model)
+        story = Story(options.folder or FOLDER / "run", options.seed, options.model, thumbs=own)
+        if own is not None and options.folder is None:
+            story.folder = FOLDER / f"thumbs_{story.key['thumbs'][:8]}"  # other clicks, another run
         tell_story(story, dict.fromkeys(("sft", options.method)), options.save)
     except (OSError, RuntimeError, ValueError) as error:
         print(f"\n{options.model or NAME}: {error}", file=sys.stderr)

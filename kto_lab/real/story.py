@@ -1,6 +1,7 @@
 """One run of the story: sample, judge, train by each method, measure. Each stage is kept as soon as it is done. 12c."""
 
 import gc
+import hashlib
 import json
 import os
 import random
@@ -45,10 +46,12 @@ class Judged:
         return measure.row_of(self.reply, self.label)
 
 
-def draw_replies(model, tokenizer, seed: int, on_batch=lambda: None) -> list[tuple[int, Reply]]:
-    """Four replies to each trained question, with the question's number."""
+def draw_replies(
+    model, tokenizer, seed: int, on_batch=lambda: None, n_questions: int | None = None
+) -> list[tuple[int, Reply]]:
+    """Four replies to each trained question (or to the first few), with the question's number."""
     trained, _ = capitals()
-    _, prompts = measure.asked_often(tokenizer, trained, protocol.SAMPLES)
+    _, prompts = measure.asked_often(tokenizer, trained[:n_questions], protocol.SAMPLES)
     replies = sample(
         model, tokenizer, prompts, protocol.TEMPERATURE, protocol.MAX_NEW_TOKENS, seed, on_batch=on_batch
     )  # fmt: skip
@@ -129,10 +132,17 @@ class Story:
         seed: of sampling and training.
         source: a folder or a name of a chat model; None is SmolLM2.
         tell: called as tell(stage, done, of_all) while something is under way.
+        thumbs: of a person (`clicks.read`), for all methods; None lets the judge of each method give them.
     """
 
-    def __init__(self, folder: Path, seed: int, source: str | None = None, tell=lambda stage, done, total: None):
+    def __init__(
+        self, folder: Path, seed: int, source: str | None = None, tell=lambda stage, done, total: None,
+        thumbs: Sequence[Judged] | None = None,
+    ):  # fmt: skip
         self.folder, self.seed, self.source, self.tell = Path(folder), seed, source, tell
+        self.thumbs = thumbs
+        labels = None if thumbs is None else json.dumps([[one.number, one.reply.text, one.label] for one in thumbs])
+        self.key = {"seed": seed, "source": source, "thumbs": labels and hashlib.sha256(labels.encode()).hexdigest()}
         self._reference = self._start = None
 
     def reference(self):
@@ -157,13 +167,14 @@ class Story:
         path = self.folder / f"{name}.json"
         if path.is_file():
             kept = json.loads(path.read_text(encoding="utf-8"))
-            if (found := (kept["seed"], kept["source"])) != (self.seed, self.source):
-                raise ValueError(
-                    f"{path} belongs to seed {found[0]} and model {found[1] or 'SmolLM2'}; name another folder"
-                )
+            if any(kept.get(name) != value for name, value in self.key.items()):
+                whose = "a person's thumbs" if kept.get("thumbs") else "the judge's thumbs"
+                model = kept["source"] or "SmolLM2"
+                raise ValueError(f"{path} belongs to seed {kept['seed']}, model {model} and {whose}, not to this run; "
+                                 "name another folder")  # fmt: skip
             return kept
         start = time.perf_counter()
-        made = {"seed": self.seed, "source": self.source} | make()
+        made = self.key | make()
         write_json(path, made | {"seconds": round(time.perf_counter() - start)})
         return made
 
@@ -192,7 +203,7 @@ class Story:
         def make() -> dict:
             method = protocol.METHODS[name]
             reference, tokenizer = self.reference()
-            thumbs = judge_all(self.replies(), JUDGES[method.judge])
+            thumbs = judge_all(self.replies(), JUDGES[method.judge]) if self.thumbs is None else self.thumbs
             tick = self._ticker(f"{method.title}: training", protocol.STEPS)
             start = time.perf_counter()
             policy, history, data = trained_policy(reference, tokenizer, thumbs, method, self.seed, tick)

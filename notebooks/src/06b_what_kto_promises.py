@@ -232,9 +232,9 @@ pictures.no_inner_minimum(u, kto_average, log_average)
 
 # %% [markdown]
 # With equal weights, as here, a reply on its own is pushed by its *majority*, for ever. (Otherwise the sign of
-# $p\,\lambda_D - (1-p)\,\lambda_U$ decides, $p$ its share of thumbs up.) But replies to one question share a probability
-# of 1. At $\beta = 0.8$, with exact votes, the exact KL as $z_0$, and enough steps for liked
-# replies to come to rest (`kto_lab.votes`):
+# $p\,\lambda_D - (1-p)\,\lambda_U$ decides, $p$ its share of thumbs up.) But replies to one question share a
+# probability of 1. At $\beta = 0.8$, with exact votes, the exact KL as $z_0$, and enough steps for liked replies to
+# come to rest (`kto_lab.votes`):
 
 # %%
 home = torch.tensor([[0.3, 0.3, 0.4], [0.3, 0.3, 0.4], [0.2, 0.5, 0.3]])

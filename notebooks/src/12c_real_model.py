@@ -12,7 +12,9 @@
 # **You need first** lesson [12](../12_scaling_up.ipynb). **Time** {{times}}.
 
 # %%
-from kto_lab.real import chat_model, measure, protocol, questions, results, sampling
+from IPython.display import display
+
+from kto_lab.real import chat_model, clicks, measure, protocol, questions, results, sampling, story
 from kto_lab.real.sampling import Reply
 
 runs = results.load()
@@ -101,6 +103,31 @@ if chat_model.is_here():
         print(questions.likes_right_and_brief(question, reply), "|", " ".join(reply.text.split()))
 else:
     print("SmolLM2 was not fetched, so there is nothing live here: python course.py real --fetch")
+
+# %% [markdown]
+# ## 6. Your own thumbs
+#
+# The judge is one way to get thumbs; you are another. Up to 40 replies of the chat model, one click each. Every click
+# is kept at once in `work/real/my_thumbs.json`, so you can stop and come back. Choose what you like *before* the first click, and stay
+# with it.
+
+# %% tags=["nbval-ignore-output"]
+if chat_model.is_here():
+    drawn = story.draw_replies(model, tokenizer, seed=1, n_questions=8)
+    mine = clicks.Clicks(chat_model.FOLDER / "my_thumbs.json", drawn)
+    display(clicks.panel(mine))
+else:
+    print("No replies to judge: python course.py real --fetch brings the chat model.")
+
+# %% [markdown]
+# The cell draws 32 replies (half a minute); with `n_questions=10` it is 40. Then train and look, in a terminal:
+#
+# ```
+# python course.py real --thumbs work/real/my_thumbs.json
+# ```
+#
+# Its report still measures *right* and *brief*. Whether the model does what **you** liked, twenty replies side by side
+# will tell.
 
 # %% [markdown]
 # ## Recap
