@@ -108,8 +108,8 @@ else:
 # ## 6. Your own thumbs
 #
 # The judge is one way to get thumbs; you are another. Up to 40 replies of the chat model, one click each. Every click
-# is kept at once in `work/real/my_thumbs.json`, so you can stop and come back. Choose what you like *before* the first click, and stay
-# with it.
+# is kept at once in `work/real/my_thumbs.json`, so you can stop and come back. Choose what you like *before* the first
+# click, and stay with it.
 
 # %% tags=["nbval-ignore-output"]
 if chat_model.is_here():
