@@ -52,7 +52,6 @@ def small(monkeypatch, chat_folder):
     """The protocol on four countries, with a judge that a model which knows nothing can please."""
     asked = questions.capitals()
     monkeypatch.setattr(story, "capitals", lambda: (asked[0][:4], asked[1][:3]))
-    monkeypatch.setattr(command, "capitals", lambda: (asked[0][:4], asked[1][:3]))
     monkeypatch.setattr(story, "facts", lambda: questions.facts()[:3])
     monkeypatch.setattr(story, "neutral_texts", lambda: questions.neutral_texts()[:2])
     for name, value in {"SAMPLES": 3, "CHECKED": 2, "KL_SAMPLES": 2, "MAX_NEW_TOKENS": 6, "STEPS": 2}.items():

@@ -9,13 +9,21 @@ from pathlib import Path
 
 import torch
 
-from kto_lab.real import clicks, protocol, report, results
+from kto_lab.real import clicks, own, protocol, report, results
 from kto_lab.real.chat_model import FOLDER, NAME, fetch, is_here
-from kto_lab.real.questions import capitals
 from kto_lab.real.story import Story
 
 # How long each stage takes, as a multiple of the first; only for the remaining time.
-WORK = {"before": 1.0, "replies": 0.6, "sft": 2.8, "kto": 4.5, "dpo": 3.5, "kto_sft": 4.5, "kto_brief": 4.5}
+WORK = {
+    "before": 1.0,
+    "elsewhere": 1.5,
+    "replies": 0.6,
+    "sft": 2.8,
+    "kto": 4.5,
+    "dpo": 3.5,
+    "kto_sft": 4.5,
+    "kto_brief": 4.5,
+}
 
 
 class Clock:
@@ -62,6 +70,14 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--seed", type=int, default=protocol.SEEDS[0])
     found.add_argument("--method", choices=protocol.METHODS, default="kto", help="beside SFT; default kto")
     found.add_argument("--thumbs", type=Path, help="your own, from the buttons of lesson 12c, in place of the judge's")
+    found.add_argument("--rows", type=Path, help="your own rows to train on (JSON lines), from `course.py split`")
+    found.add_argument("--check", type=Path, help="your own rows kept apart, which the report reads")
+    found.add_argument("--after", type=Path, help="with --check: only measure this model, trained by another program "
+                       "from the one of --model")  # fmt: skip
+    found.add_argument("--steps", type=int, help=f"of training on --rows, 8 rows each; default {own.STEPS}")
+    found.add_argument("--max-length", type=int, default=own.MAX_LENGTH, help="tokens of a row of --rows and --check "
+                       "that are kept; default %(default)s")  # fmt: skip
+    found.add_argument("--ratings", type=Path, help="the table that a run with --check leaves, with thumbs filled in")
     found.add_argument("--save", type=Path, help="keep the trained model in this folder, to talk to")
     found.add_argument("--fetch", action="store_true", help="fetch the model and stop")
     found.add_argument("--all", action="store_true", help="all methods and seeds of the protocol, then the results "
@@ -89,25 +105,71 @@ def tell_story(story: Story, names: Sequence[str], save_to: Path | None = None) 
     return made
 
 
-def report_on(story: Story, method: str) -> None:
-    """Prints the report and writes it as pages beside the run."""
-    _, held_out = capitals()
-    questions = [asked.question for asked in held_out]
-    before = story.before()
-    for name in ("sft", method):
-        title = f"{protocol.METHODS[name].title}, seed {story.seed}"
-        after = story.after(name)
+def report_on(story: Story, names: Sequence[str], ratings: Path | None = None) -> None:
+    """Prints a report for each stage and writes it as a page beside the run; thumbs of a rater go to the last one."""
+    questions, before = story.questions(), story.before()
+    for name in names:
+        title = f"{protocol.METHODS[name].title if name in protocol.METHODS else story.elsewhere}, seed {story.seed}"
+        after, start = story.after(name), before
+        if ratings is not None and name == names[-1]:
+            rated = own.read_ratings(ratings, questions, before, after)
+            start, after = (
+                run | {"held_out": {"thumbs_up": rated[whose]} | run["held_out"]}
+                for whose, run in (("before", before), ("after", after))
+            )
         path = story.folder / f"report_{name}.html"
-        path.write_text(report.page(title, questions, before, after), encoding="utf-8")
-        print("\n" + report.text(title, questions, before, after) + f"\n\nAs a page: {path}")
+        path.write_text(report.page(title, questions, start, after), encoding="utf-8")
+        print("\n" + report.text(title, questions, start, after) + f"\n\nAs a page: {path}")
+    table = story.folder / f"rate_{names[-1]}.csv"
+    if isinstance(story, own.OwnRows) and ratings is None:
+        if not table.exists():
+            own.write_to_rate(table, questions, before, after)
+        print(f"For a rater who does not know which model wrote what: {table}. Write up or down into the column thumb, "
+              f"then run the same command with --ratings {table}")  # fmt: skip
+
+
+def refuse(options: argparse.Namespace) -> str | None:
+    """What is wrong with this choice of options; None if nothing is."""
+    if options.check is None:
+        given = [name for name in ("rows", "after", "steps", "ratings") if getattr(options, name) is not None]
+        return f"--{given[0]} needs --check, the rows kept apart; `course.py split FILE` makes both" if given else None
+    if (options.rows is None) == (options.after is None):
+        return "with --check give either --rows (train here) or --after (a model that was trained elsewhere)"
+    if options.thumbs is not None or options.all:
+        return "--thumbs and --all belong to the questions of lesson 12; leave them out beside --check"
+    if options.method == "kto_brief":
+        return "the method kto_brief is KTO with a judge of its own; your rows have thumbs already"
+    return None
+
+
+def own_rows(options: argparse.Namespace) -> own.OwnRows:
+    """The run that the options ask for; without --folder in a folder of its own for these files."""
+    files = [path for path in (options.rows, options.check, options.after) if path]
+    if missing := [path for path in files if not path.exists()]:
+        raise FileNotFoundError(f"{missing[0]} is not there")
+    return own.OwnRows(
+        options.folder or FOLDER / f"rows_{own.digest(*files)[:8]}", options.rows, options.check, options.seed,
+        options.model, options.after, options.steps or own.STEPS, options.max_length,
+    )  # fmt: skip
+
+
+def judged_questions(options: argparse.Namespace) -> Story:
+    """The run on the questions of lesson 12, judged by rules or by the learner's clicks."""
+    thumbs = clicks.read(options.thumbs) if options.thumbs else None
+    story = Story(options.folder or FOLDER / "run", options.seed, options.model, thumbs=thumbs)
+    if thumbs is not None and options.folder is None:
+        story.folder = FOLDER / f"thumbs_{story.key['thumbs'][:8]}"  # other clicks, another run
+    return story
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    found = parser()
+    options = found.parse_args(arguments)
+    if reason := refuse(options):
+        found.error(reason)
     torch.set_num_threads(os.cpu_count() or 1)
     sys.stdout.reconfigure(errors="backslashreplace")  # a narrow terminal shall not end a run of half an hour
     try:
-        own = clicks.read(options.thumbs) if options.thumbs else None
         if options.model is None and not is_here():
             print(f"Fetching {NAME}: about 100 MB, 600 MB on disk, once ...", flush=True)
             fetch()
@@ -118,17 +180,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 tell_story(Story(FOLDER / "protocol" / f"seed_{seed}", seed), list(protocol.METHODS))
             results.collect(FOLDER / "protocol")
             return 0
-        story = Story(options.folder or FOLDER / "run", options.seed, options.model, thumbs=own)
-        if own is not None and options.folder is None:
-            story.folder = FOLDER / f"thumbs_{story.key['thumbs'][:8]}"  # other clicks, another run
-        tell_story(story, dict.fromkeys(("sft", options.method)), options.save)
+        story = own_rows(options) if options.check else judged_questions(options)
+        names = [own.ELSEWHERE] if options.after else list(dict.fromkeys(("sft", options.method)))
+        tell_story(story, names, options.save)
+        report_on(story, names, options.ratings)
     except (OSError, RuntimeError, ValueError) as error:
         print(f"\n{options.model or NAME}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nStopped; the same command goes on with what is finished.", file=sys.stderr)
         return 130
-    report_on(story, options.method)
     return 0
 
 

@@ -17,7 +17,8 @@ NOTABLE = 2.0  # standard errors of the difference
 
 
 def _readings(run: Mapping) -> dict[str, Sequence[float]]:
-    return {name: run["held_out"].get(name) or run[name] for name in WHAT}
+    found = run | run["held_out"]
+    return {name: found[name] for name in WHAT if name in found}
 
 
 def changes(before: Mapping, after: Mapping) -> list[dict]:
@@ -26,8 +27,9 @@ def changes(before: Mapping, after: Mapping) -> list[dict]:
     The two errors are added as if independent. Same questions are asked twice, so this is on the careful side.
     """
     lines = []
-    for name, (old, old_error) in _readings(before).items():
-        new, new_error = _readings(after)[name]
+    old_readings, new_readings = _readings(before), _readings(after)
+    for name in [name for name in old_readings if name in new_readings]:
+        (old, old_error), (new, new_error) = old_readings[name], new_readings[name]
         error = (old_error**2 + new_error**2) ** 0.5
         gain = (new - old) * (-1 if name in LESS_IS_BETTER else 1)
         ending = "about the same" if abs(gain) <= NOTABLE * error else ("better" if gain > 0 else "worse")
@@ -37,17 +39,32 @@ def changes(before: Mapping, after: Mapping) -> list[dict]:
     return lines
 
 
+def _by_margin(after: Mapping) -> str:
+    """What the thumbs kept apart say, as long as nobody has judged the model's own replies."""
+    margin, error = after["reward_margin"], after["margin_error"]
+    start = "No difference that these rows could show"
+    if abs(margin) > NOTABLE * error:
+        start = "It moved as the thumbs point" if margin > 0 else "It moved against the thumbs"
+    order = f"{after['in_order']:.0%} of the up-down pairs in order (0 and 50% before)"
+    return (
+        f"{start}: on rows kept apart, reward margin {margin:.2f} +-{error:.2f}, {order}. Whether its own replies "
+        "please, nobody has judged yet."
+    )
+
+
 def verdict(before: Mapping, after: Mapping) -> str:
-    """One sentence: whether it helped by the judge, and what got worse."""
+    """One sentence: whether it helped by the judge (without one, by the thumbs kept apart), and what got worse."""
     lines = {line["name"]: line for line in changes(before, after)}
+    worse = [WHAT[name] for name, line in lines.items() if line["ending"] == "worse" and name != "thumbs_up"]
+    cost = f"Worse: {', '.join(worse)}." if worse else "Nothing else that was measured got worse."
+    if "thumbs_up" not in lines:
+        return f"{_by_margin(after)} {cost}"
     (old, _), (new, _) = lines["thumbs_up"]["before"], lines["thumbs_up"]["after"]
     start = {
         "better": "It helped",
         "worse": "It made things worse",
         "about the same": "No difference that these replies could show",
     }[lines["thumbs_up"]["ending"]]
-    worse = [WHAT[name] for name, line in lines.items() if line["ending"] == "worse" and name != "thumbs_up"]
-    cost = f"Worse: {', '.join(worse)}." if worse else "Nothing else that was measured got worse."
     return f"{start}: thumbs-up {old:.2f} before, {new:.2f} after. {cost}"
 
 

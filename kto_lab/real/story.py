@@ -85,8 +85,11 @@ class Progress(Callback):
         self.tell()
 
 
-def trained_policy(reference, tokenizer, thumbs: Sequence[Judged], method: protocol.Method, seed: int, on_step):
+def trained_policy(reference, tokenizer, thumbs: Sequence, method: protocol.Method, seed: int, steps: int, on_step):
     """(policy, history, facts about the data) after one method; the reference is frozen and stays as it is.
+
+    Args:
+        thumbs: each with `number` (of its question), `row` (tokenized) and `label`, as `Judged` has them.
 
     Raises:
         ValueError: thumbs of one kind only; for DPO no question with both kinds.
@@ -100,7 +103,7 @@ def trained_policy(reference, tokenizer, thumbs: Sequence[Judged], method: proto
     policy = reference_of(reference).requires_grad_(True)
     extra = OwnThumbsUp(method.sft_term) if method.sft_term else None
     settings = {
-        "steps": protocol.STEPS, "learning_rate": protocol.LEARNING_RATE, "seed": seed,
+        "steps": steps, "learning_rate": protocol.LEARNING_RATE, "seed": seed,
         "parts": Parts(callbacks=[Progress(on_step)], extra_loss=extra),
     }  # fmt: skip
     data = {"n_up": n_up, "n_down": n_down}
@@ -133,14 +136,15 @@ class Story:
         source: a folder or a name of a chat model; None is SmolLM2.
         tell: called as tell(stage, done, of_all) while something is under way.
         thumbs: of a person (`clicks.read`), for all methods; None lets the judge of each method give them.
+        steps: of each method's training; None takes the protocol's.
     """
 
     def __init__(
         self, folder: Path, seed: int, source: str | None = None, tell=lambda stage, done, total: None,
-        thumbs: Sequence[Judged] | None = None,
+        thumbs: Sequence[Judged] | None = None, steps: int | None = None,
     ):  # fmt: skip
         self.folder, self.seed, self.source, self.tell = Path(folder), seed, source, tell
-        self.thumbs = thumbs
+        self.thumbs, self.steps = thumbs, steps or protocol.STEPS
         labels = None if thumbs is None else json.dumps([[one.number, one.reply.text, one.label] for one in thumbs])
         self.key = {"seed": seed, "source": source, "thumbs": labels and hashlib.sha256(labels.encode()).hexdigest()}
         self._reference = self._start = None
@@ -188,6 +192,10 @@ class Story:
         kept = self._kept("replies", make)["replies"]
         return [(one["number"], Reply(*(one[field] for field in FIELDS))) for one in kept]
 
+    def questions(self) -> list[str]:
+        """What the replies before and after answer, in their order."""
+        return [asked.question for asked in capitals()[1]]
+
     def before(self) -> dict:
         """The chat model as it is: measures, replies to the held-out questions."""
 
@@ -204,9 +212,9 @@ class Story:
             method = protocol.METHODS[name]
             reference, tokenizer = self.reference()
             thumbs = judge_all(self.replies(), JUDGES[method.judge]) if self.thumbs is None else self.thumbs
-            tick = self._ticker(f"{method.title}: training", protocol.STEPS)
+            tick = self._ticker(f"{method.title}: training", self.steps)
             start = time.perf_counter()
-            policy, history, data = trained_policy(reference, tokenizer, thumbs, method, self.seed, tick)
+            policy, history, data = trained_policy(reference, tokenizer, thumbs, method, self.seed, self.steps, tick)
             data["training_seconds"] = round(time.perf_counter() - start)
             data["history"] = [{k: v if v == v else None for k, v in row.items()} for row in history]  # NaN is no JSON
             measured = self._measured(policy, tokenizer, f"{method.title}: measuring")

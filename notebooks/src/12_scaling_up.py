@@ -368,7 +368,14 @@ for name, said in real.verdicts(chat_runs).items():
 # One expectation was wrong: the model does not know fewer other facts afterwards. Its replies are cut after 32 tokens
 # there, so a short answer may just come in time. One small model, one task and one judge by rules stand behind all
 # this. Your own run deserves the same table: held-out thumbs, distance, length, what else it knew, and twenty replies
-# side by side. `course.py real` writes it as a page.
+# side by side. `course.py real` writes it as a page; with your own rows, cut by `course.py split`:
+#
+# ```
+# python course.py real --rows train.jsonl --check eval.jsonl              trains SFT and KTO here, then reports
+# python course.py real --check eval.jsonl --model BEFORE --after AFTER    a model that the script trained
+# ```
+#
+# Both leave a table for a rater who does not know which model wrote what; `--ratings` puts the thumbs in the report.
 
 # %% [markdown]
 # ## Recap

@@ -127,7 +127,8 @@ else:
 # ```
 #
 # Its report still measures *right* and *brief*. Whether the model does what **you** liked, twenty replies side by side
-# will tell.
+# will tell. For an export of your product instead of these clicks, `course.py real --rows train.jsonl --check
+# eval.jsonl` writes the same report from your own thumbs, and a table for a blind rater.
 
 # %% [markdown]
 # ## Recap
