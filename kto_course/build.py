@@ -5,6 +5,7 @@ notebooks/student/NN_topic.ipynb (exercises open, nothing run). NNb_topic.py bec
     python course.py build 03 05b       builds these lessons, in date or not
     python course.py build --all        builds everything
     python course.py build --check      builds nothing, names what is out of date, exit status 1 if any
+    python course.py build lab          builds the lab
     python course.py build 03 --only    builds this lesson and its student copy, no page that others share
 
 A lesson translated in notebooks/src/zh becomes notebooks/zh/NN_topic.ipynb: the same code and outputs, other prose
@@ -51,6 +52,11 @@ FINDINGS_START, FINDINGS_END = "<!-- findings: written by kto_course/build.py --
 
 def source_paths() -> list[Path]:
     return sorted(SOURCES.glob("[0-9][0-9]*_*.py"))
+
+
+def every_source() -> list[Path]:
+    """The lessons and the lab, which is built like a lesson and is none: no page of lessons names it."""
+    return [*source_paths(), *sorted(SOURCES.glob("lab_*.py"))]
 
 
 def is_deeper(source: Path) -> bool:
@@ -266,7 +272,7 @@ def student_copies() -> dict[Path, str]:
 
     inside = ClearSolutions(code_stub={"python": "...  # your code here"})
     outside = ClearSolutions(code_stub={"python": "# your code here"})
-    paths = [relative_path(source) for source in source_paths() if notebook_path(source).exists()]
+    paths = [relative_path(source) for source in every_source() if notebook_path(source).exists()]
     paths += [path.relative_to(NOTEBOOKS) for path in sorted(NOTEBOOKS.glob(f"{translation.LANGUAGE}/*.ipynb"))]
     notebooks = {path: nbformat.read(NOTEBOOKS / path, as_version=4) for path in paths}
     notebooks = {path: notebook for path, notebook in notebooks.items() if has_exercises(notebook)}
@@ -345,7 +351,7 @@ def write_pages(timings: dict[str, int]) -> None:
 
 def out_of_date(timings: dict[str, int]) -> list[str]:
     """Names of all built files that do not match what they are built from."""
-    sources = source_paths()
+    sources = every_source()
     stale = [notebook_path(source).name for source in sources if not in_step(source, timings)]
     built = {*NOTEBOOKS.glob("*.ipynb"), *NOTEBOOKS.glob("deeper/*.ipynb")}
     stale += sorted(f"{path.name} (has no source)" for path in built - set(map(notebook_path, sources)))
@@ -369,7 +375,7 @@ def main() -> int:
         print("\n".join(f"out of date: {name}" for name in stale) or "everything is in step")
         print(*(f"to translate: {cell}" for cell in translation.stale()), sep="\n", end="")
         return int(bool(stale))
-    sources = source_paths()
+    sources = every_source()
     if options.lessons:
         chosen = [s for s in sources if {s.stem, s.stem.split('_')[0]} & set(options.lessons)]
         if not chosen:

@@ -119,7 +119,7 @@ def leaks(text, lesson):
 
 def test_every_lesson_with_exercises_has_its_copy():
     with_checks = {number for number, ids in checks.ids_by_lesson().items() if ids}
-    assert with_checks <= {int(path.stem[:2]) for path in COPIES}
+    assert with_checks <= {int(path.stem[:2]) for path in COPIES if path.stem[:2].isdigit()}
     lessons = [*sorted(NOTEBOOKS.glob("*.ipynb")), *sorted(NOTEBOOKS.glob("deeper/*.ipynb"))]
     marked = {path.relative_to(NOTEBOOKS) for path in lessons if any(map(grading, read(path).cells))}
     assert marked == {path.relative_to(STUDENT) for path in COPIES}
@@ -146,7 +146,7 @@ def test_no_solution_is_left_anywhere_in_the_file(path):
     assert leaks(path.read_text(encoding="utf-8"), lesson) == []
 
 
-@each_copy
+@pytest.mark.parametrize("path", [path for path in COPIES if path.stem[:2].isdigit()], ids=lambda path: path.stem)
 def test_every_exercise_has_one_cell_to_fill_in_and_one_locked_cell_that_counts(path):
     cells = [grading(cell) for cell in read(path).cells if grading(cell)]
     ids = [cell["grade_id"] for cell in cells]
