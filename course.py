@@ -2,6 +2,8 @@
 """The one entry to the course. Standard library only: it runs before anything is installed.
 
     python course.py              set up once, then open JupyterLab on the first lesson (in your own folder, work/)
+    python course.py --light      the same with fewer packages: enough for the lab and lessons 00 to 08; the rest
+                                  comes with --full, or with the first command that needs it
     python course.py help         this list
     python course.py doctor       check this machine, with a remedy for each problem
     python course.py inspect FILE what is in a file of thumbs, and the two weights
@@ -10,6 +12,8 @@
     python course.py interview    questions in the terminal, those you need most first; with --mock 30 a mock
                                   interview of 30 minutes, alone, against the clock
     python course.py slides [NN]  open the slides of a lesson, or "KTO in 90 minutes", in the browser; needs no set-up
+    python course.py hand-out lab_90       a folder for students in which no answer stands
+    python course.py grade lab_90 FOLDER   points, feedback and remarks for what came back
     python course.py run [FILE]   run all lessons, or these notebooks, from fresh kernels and print a table
     python course.py test         ruff, the unit tests, and every stored output of every lesson
 
@@ -41,19 +45,24 @@ import webbrowser
 from pathlib import Path, PurePath
 
 ROOT = Path(__file__).resolve().parent
-LEARNER, TESTER = "requirements.txt", "tests/requirements.txt"
+LEARNER, TESTER, TEACHER = "requirements.txt", "tests/requirements.txt", "requirements-teaching.txt"
+LIGHT = "requirements-light.txt"  # for the lab and lessons 00 to 08
 NEEDED_GB = 3.0
+SIZES = {LEARNER: "about 2 GB", LIGHT: "about 1.6 GB", TESTER: "about 1 GB", TEACHER: "about 50 MB"}  # on disk
 READ_ONLY = (
     f"The folder {ROOT} cannot be written. Copy the course into a folder of your own, e.g. in your home or documents "
     "folder, and start it there."
 )
-NAMES_FILES = ("inspect", "split", "real", "run", "export")  # a FILE is named from where the learner stands
+NAMES_FILES = ("inspect", "split", "real", "run", "export", "hand-out", "grade")  # relative to where one stands
 WRITES_NOTHING_HERE = ("doctor", "inspect", "split")  # these may be used in an installed course that is read-only
 TESTING = ("test", "build", "bench", "scaling")
+TEACHING = ("hand-out", "grade")
+LIGHT_COMMANDS = ("open", "doctor")  # these do with the light set-up where that was chosen
 MODULES = {  # command -> what runs it
     "open": "kto_course.workspace", "doctor": "kto_course.doctor", "inspect": "kto_lab.inspect",
     "split": "kto_lab.split", "real": "kto_lab.real", "interview": "kto_course.interview",
-    "run": "kto_course.runner", "build": "kto_course.build", "experiments": "kto_lab.comparison",
+    "hand-out": "kto_course.hand_out", "grade": "kto_course.grade", "run": "kto_course.runner",
+    "build": "kto_course.build", "experiments": "kto_lab.comparison",
     "online": "kto_lab.online_results", "museum": "kto_lab.museum", "bench": "kto_lab.bench",
     "scaling": "kto_lab.scaling", "export": "kto_lab.export",
     "assets": "kto_lab.recipes",
@@ -66,8 +75,15 @@ def python_of(venv: PurePath, windows: bool) -> PurePath:
     return venv / "Scripts" / "python.exe" if windows else venv / "bin" / "python"
 
 
-def requirement_files(command: str) -> tuple[str, ...]:
-    return (LEARNER, TESTER) if command in TESTING else (LEARNER,)
+def requirement_files(command: str, size: str | None = None) -> tuple[str, ...]:
+    """The files whose packages a command needs; size is "light", "full", or None for what was chosen before."""
+    if command in TESTING:
+        return (LEARNER, TEACHER, TESTER)
+    if command in TEACHING:
+        return (LEARNER, TEACHER)
+    venv = ROOT / ".venv"
+    chosen = size == "light" or (size is None and stamp_path(venv, LIGHT).is_file())
+    return (LIGHT,) if command in LIGHT_COMMANDS and chosen and not is_installed(ROOT, venv, LEARNER) else (LEARNER,)
 
 
 def stamp_text(root: Path, name: str) -> str:
@@ -149,15 +165,17 @@ def _attempt(arguments: list[str], show: bool) -> None:
         _fail("".join(lines))
 
 
-def ensure_installed(command: str) -> Path:
+def ensure_installed(command: str, size: str | None = None) -> Path:
     """Makes .venv and installs what the command needs, unless that was done; returns its interpreter.
+
+    `size` is as in `requirement_files`.
 
     While packages are being installed a marker lies in .venv. A start that finds it knows that the last install
     was interrupted, perhaps in the middle of a package, and makes the environment anew.
     """
     venv = ROOT / ".venv"
     python = Path(python_of(venv, windows=os.name == "nt"))
-    missing = [name for name in requirement_files(command) if not is_installed(ROOT, venv, name)]
+    missing = [name for name in requirement_files(command, size) if not is_installed(ROOT, venv, name)]
     ready = python.exists() and not missing and not (venv / "installing").exists()
     if not (ready and command in WRITES_NOTHING_HERE) and not can_be_written(ROOT):
         sys.exit(READ_ONLY)
@@ -171,11 +189,12 @@ def ensure_installed(command: str) -> Path:
     if marker.exists() or not works(python):
         print("Setting up .venv ...", flush=True)
         _attempt([sys.executable, "-m", "venv", "--clear", str(venv)], show=False)
-        missing = list(requirement_files(command))
-    print(f"Installing {' and '.join(missing)} (once; a few minutes and about 2 GB) ...", flush=True)
+        missing = list(requirement_files(command, size))
+    told = ", ".join(f"{name} ({SIZES[name]} of disk)" for name in missing)
+    print(f"Installing {told}, once; a few minutes ...", flush=True)
     names = [part for name in missing for part in ("-r", name)]
-    if TESTER in missing and LEARNER not in missing:
-        names += ["-c", LEARNER]  # test tools must not move what the learner has
+    if LEARNER not in missing and LIGHT not in missing:
+        names += ["-c", LEARNER]  # other tools must not move what the learner has
     marker.touch()
     _attempt([str(python), "-m", "pip", "install", "--disable-pip-version-check", *names], show=True)
     for name in missing:
@@ -256,6 +275,7 @@ def open_slides(names: list[str]) -> int:
 
 
 def main(arguments: list[str]) -> int:
+    size = arguments.pop(0)[2:] if arguments[:1] in (["--light"], ["--full"]) else None
     command = arguments[0] if arguments else "open"
     if command in ("-h", "--help", "help"):
         print(__doc__)
@@ -265,7 +285,7 @@ def main(arguments: list[str]) -> int:
         return 2
     if command == "slides":
         return open_slides(arguments[1:])
-    python = ensure_installed(command)
+    python = ensure_installed(command, size)
     for step in steps_of(command, arguments[1:], str(python)):
         try:
             here = None if command in NAMES_FILES else ROOT

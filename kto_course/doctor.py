@@ -24,8 +24,15 @@ def check_python() -> tuple[bool, str]:
     return True, f"Python {version}, {platform.system()} {platform.machine()}"
 
 
-def check_packages(requirements: Path = ROOT / "requirements.txt") -> tuple[bool, str]:
-    """Compares installed versions with the pins."""
+def requirements() -> Path:
+    """What was set up here: the light choice, or all."""
+    light = Path(sys.prefix, "installed-requirements-light.txt").exists()
+    full = Path(sys.prefix, "installed-requirements.txt").exists()
+    return ROOT / ("requirements-light.txt" if light and not full else "requirements.txt")
+
+
+def check_packages(requirements: Path) -> tuple[bool, str]:
+    """Compares installed versions with the pins of such a file."""
     wrong, shown = [], []
     for name, wanted in re.findall(r"^([\w-]+)==([\w.]+)", requirements.read_text(encoding="utf-8"), flags=re.M):
         try:
@@ -83,7 +90,7 @@ def check_training() -> tuple[bool, str]:
 
 CHECKS: dict[str, Callable[[], tuple[bool, str]]] = {
     "python": check_python,
-    "packages": check_packages,
+    "packages": lambda: check_packages(requirements()),
     "memory": check_memory,
     "write access": check_write_access,
     "training": check_training,

@@ -43,7 +43,7 @@ def copy(tmp_path, monkeypatch):
     """A copy of the script's surroundings in a path with blanks and accents, with a fake installer."""
     root = tmp_path / "leçons de Zoë"
     (root / "tests").mkdir(parents=True)
-    for name in (course.LEARNER, course.TESTER):
+    for name in (course.LEARNER, course.TESTER, course.TEACHER, course.LIGHT):
         shutil.copy(ROOT / name, root / name)
     calls = []
 
@@ -88,7 +88,54 @@ def test_testing_adds_its_tools_later_without_moving_the_pins(copy):
     _, calls = copy
     course.ensure_installed("open")
     course.ensure_installed("test")
-    assert calls[-1][-4:] == ["-r", course.TESTER, "-c", course.LEARNER]
+    assert calls[-1][-6:] == ["-r", course.TEACHER, "-r", course.TESTER, "-c", course.LEARNER]
+
+
+def test_the_light_set_up_stays_light_until_more_is_needed(copy, capsys):
+    root, calls = copy
+    course.ensure_installed("open", "light")
+    assert calls[-1][-2:] == ["-r", course.LIGHT]
+    assert course.SIZES[course.LIGHT] in capsys.readouterr().out
+    for command in course.LIGHT_COMMANDS:  # chosen once, not asked for each time
+        course.ensure_installed(command)
+    assert len(calls) == 2
+    with open(root / course.LIGHT, "a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    course.ensure_installed("open")
+    assert calls[-1][-2:] == ["-r", course.LIGHT]
+    course.ensure_installed("inspect")
+    assert calls[-1][-2:] == ["-r", course.LEARNER]
+    course.ensure_installed("open", "light")  # all is there
+    assert len(calls) == 4
+
+
+def test_full_after_light_brings_the_rest(copy):
+    _, calls = copy
+    course.ensure_installed("open", "light")
+    course.ensure_installed("open", "full")
+    assert calls[-1][-2:] == ["-r", course.LEARNER]
+
+
+def pins(name):
+    return dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / name).read_text(encoding="utf-8"), flags=re.M))
+
+
+def test_the_light_pins_are_the_full_ones():
+    full, light = pins(course.LEARNER), pins(course.LIGHT)
+    assert light.items() <= full.items()
+    assert "datasets" not in light
+
+
+def test_what_the_first_lessons_and_the_lab_import_is_in_the_light_set_up():
+    """Run with every package that only the full set-up brings made impossible to import."""
+    only_full = sorted({"datasets", "pyarrow", "pandas", "nbgrader", "trl", "peft", "accelerate"})
+    block = f"import sys; sys.modules.update(dict.fromkeys({only_full!r}))\n"
+    sources = [*sorted((ROOT / "notebooks" / "src").glob("0[0-8]_*.py")), ROOT / "notebooks" / "src" / "lab_90.py"]
+    lines = [line for path in sources for line in path.read_text(encoding="utf-8").splitlines()
+             if re.match(r"(from|import) \w", line) and not line.endswith("(")]  # fmt: skip
+    code = block + "\n".join(dict.fromkeys(lines))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_interrupted_install_is_made_anew(copy, monkeypatch):
@@ -204,7 +251,7 @@ def test_every_command_hands_over_to_something_that_exists():
 def test_slides_open_in_the_browser_and_need_no_set_up(words, deck, monkeypatch, capsys):
     opened = []
     monkeypatch.setattr(course.webbrowser, "open", opened.append)
-    monkeypatch.setattr(course, "ensure_installed", lambda command: pytest.fail("nothing needs to be installed"))
+    monkeypatch.setattr(course, "ensure_installed", lambda command, size: pytest.fail("nothing needs to be installed"))
     assert course.main(["slides", *words]) == (0 if deck else 2)
     assert opened == ([(ROOT / "notebooks" / "slides" / f"{deck}.html").as_uri()] if deck else [])
     assert deck or f"no slides {words[0]!r}; there are 00_start_here, 01_" in capsys.readouterr().err
@@ -217,7 +264,7 @@ def test_a_file_to_inspect_is_named_from_where_the_learner_stands(monkeypatch):
         folders.append(cwd)
         return subprocess.CompletedProcess(step, 0)
 
-    monkeypatch.setattr(course, "ensure_installed", lambda command: Path("python"))
+    monkeypatch.setattr(course, "ensure_installed", lambda command, size: Path("python"))
     monkeypatch.setattr(course.subprocess, "run", fake_run)
     commands = [["inspect", "thumbs.csv"], ["run", "work/01.ipynb"], ["export", "runs"], ["doctor"], ["run"]]
     assert [course.main(command) for command in commands] == [0] * 5
@@ -269,7 +316,7 @@ def test_an_unknown_command_gets_one_line():
 
 def test_help_lists_every_command_and_its_reader_may_leave_early():
     done = subprocess.run([sys.executable, ROOT / "course.py", "help"], capture_output=True, text=True)
-    assert set(re.findall(r"python course\.py (\w+)", done.stdout)) == {*course.COMMANDS, "help"} - {"open"}
+    assert set(re.findall(r"python course\.py (\w[\w-]*)(?= )", done.stdout)) == {*course.COMMANDS, "help"} - {"open"}
     script = f"{sys.executable} {ROOT / 'course.py'} help | head -1" if course.os.name != "nt" else None
     if script:
         early = subprocess.run(script, shell=True, capture_output=True, text=True)
