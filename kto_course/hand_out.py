@@ -76,7 +76,7 @@ def notebook_of(name: str) -> Path:
     """The solved notebook of a lesson or the lab, by number or name.
 
     Raises:
-        ValueError: there is none, or it has no exercises.
+        ValueError: there is none.
     """
     paths = [*sorted(NOTEBOOKS.glob("*.ipynb")), *sorted(NOTEBOOKS.glob("deeper/*.ipynb"))]
     found = [path for path in paths if name in (path.stem, path.stem.split("_")[0])]
@@ -182,6 +182,8 @@ def hand_out(name: str, target: Path) -> list[str]:
             f"{source.stem} itself imports {', '.join([*sorted(own), *others])}, where answers stand. Hand out lab_90; "
             f"of this notebook collect the copies from work/ as they are, and `python course.py grade {name} FOLDER`"
         )
+    with tempfile.TemporaryDirectory() as course:
+        notebook = release(source, Path(course).resolve())
     target.mkdir(parents=True)
     for module in {PACKAGE + ".__init__"} | needed(code, kept_back):
         text = HELD_BACK if module in kept_back else module_file(module).read_text(encoding="utf-8")
@@ -197,8 +199,7 @@ def hand_out(name: str, target: Path) -> list[str]:
     shutil.copy(ROOT / REQUIREMENTS, target)
     page = PAGE.format(name=source.stem, requirements=REQUIREMENTS)
     (target / "README.md").write_text(page, encoding="utf-8")
-    with tempfile.TemporaryDirectory() as course:
-        nbformat.write(release(source, Path(course).resolve()), target / source.name)
+    nbformat.write(notebook, target / source.name)
     return sorted(kept_back)
 
 

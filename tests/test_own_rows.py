@@ -80,6 +80,9 @@ def test_a_rater_s_table_is_blind_and_gives_the_verdict(arguments, tmp_path, cap
     lines = filled(table, lambda line: "up" if " ".join(line["reply"].split()) in liked else "down")
     assert set(lines[0]) == set(own.COLUMNS)
     assert len(lines) == 2 * len(after)
+    before = json.loads((tmp_path / "run" / "before.json").read_text(encoding="utf-8"))["replies"]
+    order = [line["reply"].split() for line in lines[: len(before)]]
+    assert order != [reply["text"].split() for reply in before]  # else the place would say whose it is
     assert command.main([*arguments, "--steps", "1", "--ratings", str(table)]) == 0
     shown = capsys.readouterr().out
     assert "thumbs-up on held-out questions" in shown
@@ -152,6 +155,12 @@ def test_a_rare_kind_of_thumb_is_measured_all_the_same(quick, tmp_path):
     run = own.OwnRows(tmp_path, None, written(tmp_path / "eval.jsonl", made), source=quick, elsewhere=tmp_path)
     assert sum(one.label for one in run.checked) == 1
     assert len(run.prompts) == own.PROMPTS
+
+
+def test_a_line_separator_in_a_reply_and_blank_lines_at_the_end_are_no_fault(tmp_path):
+    made = [json.dumps(row, ensure_ascii=False).replace("yes", "yes\u2028") for row in rows(4)]
+    (tmp_path / "a.jsonl").write_text("\n".join(made) + "\n\n", encoding="utf-8")
+    assert len(own.read_rows(tmp_path / "a.jsonl", byte_tokenizer(), 512)) == 4
 
 
 def test_ids_and_prompts_are_those_of_the_chat_template(tmp_path):

@@ -51,7 +51,9 @@ def read_rows(file: Path, tokenizer, max_length: int) -> list[Rated]:
         ValueError: a line that is no such row, with its number; a file without rows; pairs; thumbs of one kind.
     """
     rows = []
-    for number, line in enumerate(Path(file).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(Path(file).read_text(encoding="utf-8").split("\n"), 1):  # a reply may hold U+2028
+        if not line.strip():
+            continue
         try:
             rows.append(conversation(json.loads(line)))
             if "label" not in rows[-1]:

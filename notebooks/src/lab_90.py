@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lab · KTO in ninety minutes
 #
-# Write the four functions of KTO and DPO yourself, train a small chat model with them, and read a log that is ill.
+# Write the three functions of KTO and the loss of DPO, train a small chat model with your KTO, and read an ill log.
 
 # %% [markdown]
 # **For** pairs who know PyTorch and saw the talk; nothing of KTO is needed beyond it. **Time** {{times}}; 80
@@ -203,7 +203,7 @@ print(f"{n_up} up, {len(rows) - n_up} down; desirable_weight {weight_up:.3f}, un
 
 # %% [markdown]
 # Two numbers on paper before you run the next cell (half a minute): **the thumbs-up rate after 60 steps**, and **the
-# sign of the thumbs-down reward**. All four of its parts are yours.
+# sign of the thumbs-down reward**. `get_probs`, `reference_point` and `kto_loss` in it are yours.
 
 # %%
 policy, examples = load_reference_model(), [tokenize_feedback(row, tokenizer) for row in rows]
@@ -269,5 +269,5 @@ check.mystery_log_cause(answer)
 # %% [markdown]
 # ## Ahead of time?
 #
-# Train with both weights 1: change one word above and run section 5 again. The loss falls lower. Is the model better?
-# Lesson [07](07_train.ipynb) has the answer, lesson [08](08_kto_vs_dpo.ipynb) compares KTO with DPO on 20 seeds.
+# Train with both weights 1: write `desirable_weight=1.0` above and run section 5 again. The loss falls lower. Is the
+# model better? Lesson [07](07_train.ipynb) has the answer; lesson [08](08_kto_vs_dpo.ipynb) compares KTO with DPO.
