@@ -2,8 +2,8 @@
 """The one entry to the course. Standard library only: it runs before anything is installed.
 
     python course.py              set up once, then open JupyterLab on the first lesson (in your own folder, work/)
-    python course.py --light      the same with fewer packages: enough for the lab and lessons 00 to 08; the rest
-                                  comes with --full, or with the first command that needs it
+    python course.py --light      the same with 1.6 GB instead of 1.9: enough for the lab and lessons 00 to 08; the
+                                  rest comes with --full, or with the first command that needs it
     python course.py help         this list
     python course.py doctor       check this machine, with a remedy for each problem
     python course.py inspect FILE what is in a file of thumbs, and the two weights
@@ -48,7 +48,8 @@ ROOT = Path(__file__).resolve().parent
 LEARNER, TESTER, TEACHER = "requirements.txt", "tests/requirements.txt", "requirements-teaching.txt"
 LIGHT = "requirements-light.txt"  # for the lab and lessons 00 to 08
 NEEDED_GB = 3.0
-SIZES = {LEARNER: "about 2 GB", LIGHT: "about 1.6 GB", TESTER: "about 1 GB", TEACHER: "about 50 MB"}  # on disk
+# On disk, measured on Linux with torch's CPU build.
+SIZES = {LEARNER: "about 1.9 GB", LIGHT: "about 1.6 GB", TESTER: "about 260 MB", TEACHER: "about 65 MB"}
 READ_ONLY = (
     f"The folder {ROOT} cannot be written. Copy the course into a folder of your own, e.g. in your home or documents "
     "folder, and start it there."
