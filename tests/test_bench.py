@@ -330,7 +330,7 @@ def test_a_partial_run_prints_and_stores_nothing(monkeypatch, capsys):
 
 
 def test_the_command_installs_what_the_tests_need():
-    assert course.requirement_files("bench") == (course.LEARNER, course.TESTER)
+    assert course.requirement_files("bench") == (course.LEARNER, course.TEACHER, course.TESTER)
     assert course.steps_of("bench", ["classic"], "python") == [["python", "-m", "kto_lab.bench", "classic"]]
 
 
