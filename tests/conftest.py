@@ -24,3 +24,11 @@ def own_style():
     """A test that sets the course's style leaves none of it to the next one, whose figures may depend on it."""
     with matplotlib.rc_context():
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_threads():
+    """`course.py real` takes all cores; with them a later test in this process would get other last digits."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
